@@ -1,0 +1,1 @@
+"""Forward processes on Spaces, denoisers, and the objectives that train them."""

@@ -1,0 +1,1 @@
+"""Objectives: what a denoiser is trained on. One trainer, pluggable objectives."""

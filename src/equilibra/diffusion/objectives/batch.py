@@ -1,0 +1,37 @@
+"""What an objective sees of the data: a batch of clean States with their features and, where known, their forces."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Self
+
+import torch
+from torch import Tensor
+
+from equilibra.state.features import Features
+from equilibra.state.state import State
+
+
+@dataclass(frozen=True)
+class TrainingBatch:
+    r"""A batch of data.
+
+    Attributes:
+        state: Clean States.
+        features: Their features.
+        forces: For some fields the data score :math:`-\nabla u = F/kT`, in the unit of the field's inverse. Empty without forces.
+        classes: Integer class of each item (batch or 1, items) for the mixture of targets; elements, for example.
+    """
+
+    state: State
+    features: Features
+    forces: Mapping[str, Tensor] = field(default_factory=dict)
+    classes: Tensor | None = None
+
+    def to(self, device: torch.device | str) -> Self:
+        """Returns the batch on another device."""
+        return type(self)(
+            self.state.to(device),
+            self.features.to(device),
+            {name: value.to(device) for name, value in self.forces.items()},
+            None if self.classes is None else self.classes.to(device),
+        )

@@ -1,0 +1,131 @@
+r"""Denoising and target score matching, and their variance-optimal mixture.
+
+Denoising score matching (Vincent, 2011) regresses on the kernel's displacement :math:`y_D = \sigma^2 \nabla \ln p(x_t | x_0)`. Target score
+matching (De Bortoli et al., 2024, https://arxiv.org/abs/2402.08667) regresses on the data's own score,
+
+.. math:: y_T = \sigma^2 \, (-\nabla u(x_0)), \qquad y = (1 - c)\, y_D + c\, y_T .
+
+Both have the same conditional mean on flat Spaces, so that every c that depends on the noise level (and the class of the atom) alone is
+unbiased. The first is noisy at small sigma, the second at large sigma. The variance-optimal c is estimated online from residuals
+:math:`r = y - \delta_\theta`:
+
+.. math:: c^* = \langle r_D \cdot (r_D - r_T) \rangle / \langle |r_D - r_T|^2 \rangle .
+
+For Gaussian data of variance :math:`\tau^2` this is :math:`\tau^2/(\tau^2 + \sigma^2)`, with no variance left. Forces must come from the
+distribution of the data: unconstrained molecular dynamics at equilibrium, at the temperature that reduced them.
+"""
+
+import math
+
+import torch
+from torch import Generator, Tensor, nn
+
+from equilibra.diffusion.denoiser import NetworkDenoiser, Prediction
+from equilibra.diffusion.objectives.batch import TrainingBatch
+from equilibra.diffusion.objectives.noise_levels import NoiseLevels
+from equilibra.diffusion.process import Process
+from equilibra.diffusion.space import expand
+from equilibra.errors import ConfigError
+
+
+class TargetMixture(nn.Module):
+    r"""Online estimate of the optimal weight c per noise level and atom class.
+
+    Arguments:
+        process: Gives the range of noise levels.
+        classes: Number of atom classes.
+        bins: Bins of :math:`\ln \sigma`.
+        memory: Decay of the running averages per update.
+    """
+
+    numerator: Tensor
+    denominator: Tensor
+
+    def __init__(self, process: Process, classes: int, bins: int = 24, memory: float = 0.99) -> None:
+        super().__init__()
+        schedule = process.fields[process.reference].schedule
+        self.low, self.high = math.log(schedule.sigma_min), math.log(schedule.sigma_max)
+        self.bins, self.memory = bins, memory
+        # before any data: stiff modes of a thirtieth of the data scale
+        stiff = process.fields[process.reference].data_scale / 30.0
+        sigma = torch.exp(self.low + (torch.arange(bins) + 0.5) / bins * (self.high - self.low))
+        start = (stiff**2 / (stiff**2 + sigma**2))[:, None].expand(bins, classes)
+        self.register_buffer("numerator", 1e-3 * start.clone())
+        self.register_buffer("denominator", 1e-3 * torch.ones(bins, classes))
+
+    def cells(self, sigma: Tensor, classes: Tensor) -> Tensor:
+        """Returns the flat cell index of each item, with shape (batch, items), for sigma (batch,) and classes (batch or 1, items)."""
+        position = (torch.log(sigma) - self.low) / (self.high - self.low) * self.bins
+        return position.long().clamp(0, self.bins - 1)[:, None] * self.numerator.shape[1] + classes
+
+    def weight(self, cells: Tensor) -> Tensor:
+        """Returns c in [0, 1] for each item."""
+        return (self.numerator / self.denominator).clamp(0.0, 1.0).flatten()[cells]
+
+    @torch.no_grad()
+    def update(self, cells: Tensor, residual_dsm: Tensor, residual_tsm: Tensor, unit: Tensor) -> None:
+        """Adds one batch of residuals (batch, items, ...), in units of `unit` (batch,), to the running averages."""
+        difference = (residual_dsm - residual_tsm) / expand(unit, residual_dsm)
+        scaled = residual_dsm / expand(unit, residual_dsm)
+        flat = cells.flatten()
+        top = torch.zeros_like(self.numerator).flatten().index_add_(0, flat, (scaled * difference).sum(-1).flatten().float())
+        bottom = torch.zeros_like(self.denominator).flatten().index_add_(0, flat, (difference**2).sum(-1).flatten().float())
+        seen = torch.zeros_like(bottom).index_add_(0, flat, torch.ones_like(flat, dtype=bottom.dtype)) > 0
+        for running, new in ((self.numerator, top), (self.denominator, bottom)):
+            mixed = self.memory * running.flatten() + (1.0 - self.memory) * new
+            running.copy_(torch.where(seen, mixed, running.flatten()).reshape(running.shape))
+
+
+class ScoreMatching(nn.Module):
+    r"""Score-matching loss of all moving fields.
+
+    .. math:: L = \frac{1}{D_{eff}} \sum_{\text{fields}} \frac{|\delta_\theta - y|^2}{c_{out}^2}
+
+    with the Space's own :math:`c_{out}`, so that every noise level starts with a loss near one.
+
+    Arguments:
+        process: Forward process.
+        noise_levels: Distribution of training noise.
+        forces: Whether to mix in target score matching for fields whose forces the batch brings.
+        classes: Number of atom classes for the mixture.
+    """
+
+    def __init__(self, process: Process, noise_levels: NoiseLevels, *, forces: bool = False, classes: int = 128) -> None:
+        super().__init__()
+        self.process = process
+        self.noise_levels = noise_levels
+        if forces and not all(process.fields[name].space.linear for name in process.moving):
+            raise ConfigError("target score matching is implemented for flat Spaces; train the other fields without forces")
+        self.mixture = TargetMixture(process, classes) if forces else None
+
+    def forward(self, denoiser: NetworkDenoiser, batch: TrainingBatch, *, generator: Generator) -> dict[str, Tensor]:
+        """Returns `loss`, and detached parts for the log: the loss at small, middle and large noise."""
+        state = batch.state
+        t = self.noise_levels.times(self.process, state.batch_size, generator=generator, device=state.device).to(state.dtype)
+        noisy = self.process.noise(state, t, generator=generator)
+        prediction: Prediction = denoiser(noisy, t, batch.features)
+        total = torch.zeros(state.batch_size, dtype=state.dtype, device=state.device)
+        for name in self.process.moving:
+            field = self.process.fields[name]
+            sigma = field.schedule.sigma(t)
+            mask = state.mask(name)
+            target = field.space.project(field.space.kernel_displacement(state.fields[name], noisy.fields[name], sigma), mask)
+            predicted = prediction.displacements[name]
+            unit = field.space.preconditioning(sigma, field.data_scale).c_out
+            if self.mixture is not None and name in batch.forces:
+                if batch.classes is None:
+                    raise ConfigError("the mixture of targets needs the class of each item in the batch")
+                forces = field.space.project(expand(sigma, target) ** 2 * batch.forces[name], mask)
+                cells = self.mixture.cells(sigma, batch.classes)
+                c = expand(self.mixture.weight(cells).to(target.dtype), target)
+                if self.training:
+                    self.mixture.update(cells, target - predicted.detach(), forces - predicted.detach(), unit)
+                target = (1.0 - c) * target + c * forces
+            residual = (predicted - target) / expand(unit, target)
+            total = total + field.space.inner(residual, residual)
+        per_sample = total / self.process.degrees(state)
+        level = torch.log(self.process.sigma(self.process.reference, t)).detach()
+        order = torch.argsort(level)
+        thirds = per_sample.detach()[order].chunk(3) if state.batch_size >= 3 else (per_sample.detach(),) * 3
+        names = ("loss_small_noise", "loss_middle_noise", "loss_large_noise")
+        return {"loss": per_sample.mean(), **{name: part.mean() for name, part in zip(names, thirds, strict=True)}}

@@ -1,0 +1,1 @@
+"""The Graphormer: attention over tokens with graph and geometric biases. Knows tensors, not schedules."""

@@ -1,0 +1,122 @@
+r"""The Graphormer: one network for point-like fields of any domain.
+
+Pair features (distances, bonds, shortest paths) are computed once per call, shared by all layers, and projected to the attention biases of
+all layers in one product. References: Ying et al. (2021), https://arxiv.org/abs/2106.05234; Zheng et al. (2023), Appendix A.2. Unlike the
+published networks it is chirality-aware: see `GeometricAttention`, `VectorHead` and the stereo-centre feature below.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from equilibra.errors import ConfigError
+from equilibra.nn.attention import GraphormerLayer
+from equilibra.nn.distance import GaussianBasis, image_basis, pair_vectors, safe_norm
+from equilibra.nn.embedding import CategoricalEmbedding, NoiseEmbedding
+from equilibra.nn.heads import VectorHead
+from equilibra.nn.inputs import GraphInputs
+
+
+@dataclass(frozen=True, kw_only=True)
+class GraphormerConfig:
+    """Size of a Graphormer and the vocabularies of its input.
+
+    Attributes:
+        node_vocabulary: Number of values of each integer node feature.
+        pair_vocabulary: Number of values of each integer pair feature.
+        dim: Width of the tokens.
+        pair_dim: Width of the pair features.
+        layers: Number of layers.
+        heads: Attention heads per layer.
+        expansion: Feed-forward width in units of `dim`.
+        basis: Number of distance functions.
+        r_max: Largest resolved distance in the network's length unit (the data scale at small noise).
+        channels: Vector channels of the output head.
+        levels: Number of noise levels, one per moving field.
+        extra_node: Width of real-valued node features (`node["extra"]`), 0 for none; embeddings of a sequence model, for example.
+        image_cutoff: Cut-off of periodic images in the network's length unit; used where translations are given.
+    """
+
+    node_vocabulary: Mapping[str, int] = field(default_factory=dict)
+    pair_vocabulary: Mapping[str, int] = field(default_factory=dict)
+    dim: int = 128
+    pair_dim: int = 64
+    layers: int = 4
+    heads: int = 8
+    expansion: int = 2
+    basis: int = 48
+    r_max: float = 8.0
+    channels: int = 16
+    levels: int = 1
+    extra_node: int = 0
+    image_cutoff: float = 6.0
+
+    def __post_init__(self) -> None:
+        if self.dim % self.heads:
+            raise ConfigError(f"GraphormerConfig: dim {self.dim} is not a multiple of heads {self.heads}")
+        for name in ("dim", "pair_dim", "layers", "heads", "expansion", "basis", "channels", "levels"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"GraphormerConfig: {name} is {getattr(self, name)}, expected at least 1")
+
+
+class Graphormer(nn.Module):
+    """Dense attention over tokens at positions; returns an equivariant vector per token and the final token features."""
+
+    def __init__(self, config: GraphormerConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.node = CategoricalEmbedding(config.node_vocabulary, config.dim)
+        self.pair = CategoricalEmbedding(config.pair_vocabulary, config.pair_dim)
+        self.noise = NoiseEmbedding(config.levels, config.dim)
+        self.extra = nn.Linear(config.extra_node, config.dim) if config.extra_node else None
+        self.basis = GaussianBasis(config.basis, config.r_max)
+        self.distance = nn.Linear(config.basis, config.pair_dim)
+        self.pair_noise = nn.Linear(config.dim, config.pair_dim)
+        self.pair_hidden = nn.Linear(config.pair_dim, config.pair_dim)
+        self.pair_to_node = nn.Linear(config.pair_dim, config.dim)
+        self.biases = nn.Linear(config.pair_dim, config.layers * config.heads)
+        self.handedness = nn.Sequential(nn.Linear(2, config.dim), nn.SiLU(), nn.Linear(config.dim, config.dim))
+        self.stack = nn.ModuleList(GraphormerLayer(config.dim, config.heads, config.expansion) for _ in range(config.layers))
+        self.norm = nn.LayerNorm(config.dim)
+        self.head = VectorHead(config.dim, config.pair_dim, config.channels)
+
+    def forward(self, x: Tensor, levels: Tensor, graph: GraphInputs) -> tuple[Tensor, Tensor]:
+        """Runs the network.
+
+        Arguments:
+            x: Positions (batch, tokens, 3), scaled to the network's length unit.
+            levels: Noise levels (batch, fields).
+            graph: Features, mask and, for a periodic system, lattice translations.
+
+        Returns:
+            Vectors (batch, tokens, 3) and token features (batch, tokens, dim).
+        """
+        mask = graph.mask
+        vectors = pair_vectors(x)
+        r = safe_norm(vectors)
+        radial = self.basis(r) if graph.translations is None else image_basis(
+            self.basis, x, graph.translations, self.config.image_cutoff
+        )
+        pair_mask = (mask[:, :, None] & mask[:, None, :]).to(x.dtype)
+        pair_mask = pair_mask * (1.0 - torch.eye(x.shape[1], dtype=x.dtype, device=x.device))
+        noise = self.noise(levels)
+        z = self.distance(radial.to(self.distance.weight.dtype)) + self.pair(graph.pair) + self.pair_noise(noise)[:, None, None, :]
+        z = self.pair_hidden(nn.functional.silu(z))
+        activated = nn.functional.silu(z)
+        # summed before the product, which is linear: one row per token instead of one per pair
+        neighbourhood = self.pair_to_node((activated * pair_mask[..., None]).sum(2) * pair_mask.sum(2, keepdim=True).clamp(min=1.0).rsqrt())
+        h = self.node(graph.node) + noise[:, None, :] + neighbourhood + self.handedness(graph.handedness(x))
+        if self.extra is not None and graph.extra is not None:
+            h = h + self.extra(graph.extra)
+        bias = self.biases(activated)
+        bias = bias.reshape(*bias.shape[:3], self.config.layers, self.config.heads).permute(3, 0, 4, 1, 2)
+        blocked = torch.zeros(mask.shape, dtype=bias.dtype, device=x.device).masked_fill(~mask, float("-inf"))
+        bias = bias + blocked[:, None, None, :]
+        # bounded relative positions: attention gathers directions at long range and displacements at short range
+        bounded = vectors / (1.0 + r[..., None])
+        for index, layer in enumerate(self.stack):
+            h = layer(h, noise, bias[index], bounded)
+        h = self.norm(h)
+        return self.head(h, z, bounded, pair_mask), h

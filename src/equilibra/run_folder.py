@@ -1,0 +1,44 @@
+"""Folders of resumable runs: each knows what it holds, and is refused to any other run."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from equilibra.atomic import write_text
+from equilibra.errors import CheckpointError, InputError
+
+
+def claim(folder: Path, identity: Mapping[str, Any]) -> None:
+    """Makes a run folder, or checks that an existing one belongs to the same run; its identity is kept in `run.json`.
+
+    Raises:
+        CheckpointError: If the folder holds another run, or files that are no run; the message names the first difference.
+        InputError: If the folder cannot be written.
+    """
+    record = folder / "run.json"
+    wanted = json.loads(json.dumps(identity))
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"'{folder}' is a file, expected a folder")
+    if record.exists():
+        try:
+            found = json.loads(record.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise CheckpointError(f"{record}: the file is corrupted ({error}); use another folder") from error
+        if found != wanted:
+            key = next(k for k in sorted({*found, *wanted}) if found.get(k) != wanted.get(k))
+            raise CheckpointError(
+                f"'{folder}' holds another run: its {key} is {_short(found.get(key))}, this run's is {_short(wanted.get(key))}; "
+                "choose another folder, or repeat the options of that run to go on with it"
+            )
+        return
+    if folder.exists() and any(not entry.name.startswith(".") for entry in folder.iterdir()):
+        raise CheckpointError(f"'{folder}' is not empty and holds no run; choose a new folder, nothing was changed")
+    write_text(record, json.dumps(wanted, indent=2) + "\n")
+
+
+def _short(value: object) -> str:
+    text = json.dumps(value)
+    return text if len(text) < 160 else text[:160] + " ..."

@@ -1,0 +1,77 @@
+r"""Noise grids: the levels that a sampler visits, from the prior down to the data."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+
+from equilibra.diffusion.process import Process
+from equilibra.errors import ConfigError
+
+Spacing = Literal["karras", "log"]
+
+
+@dataclass(frozen=True)
+class Level:
+    """One noise level: the time, and the sigma of each field there; all sigmas are zero at the clean end."""
+
+    t: float
+    sigma: Mapping[str, float]
+
+    @property
+    def clean(self) -> bool:
+        """True for the level without noise, where no denoiser can be asked."""
+        return all(value == 0.0 for value in self.sigma.values())
+
+
+@dataclass(frozen=True, kw_only=True)
+class GridConfig:
+    r"""Spacing of the noise levels of the reference field.
+
+    `log` is uniform in :math:`\ln \sigma`; `karras` is uniform in :math:`\sigma^{1/\rho}` (Karras et al., 2022, eq. (5)), denser at small noise.
+
+    Attributes:
+        steps: Number of steps with noise; the step to the clean end is one more.
+        spacing: `karras` or `log`.
+        rho: Exponent of `karras`.
+        sigma_min: Last noisy level; the schedule's smallest by default.
+        sigma_max: First level; the schedule's largest by default.
+        denoise: Whether the last level is the clean end. Otherwise samples keep the noise of `sigma_min`.
+    """
+
+    steps: int = 25
+    spacing: Spacing = "log"
+    rho: float = 7.0
+    sigma_min: float | None = None
+    sigma_max: float | None = None
+    denoise: bool = True
+
+    def __post_init__(self) -> None:
+        if self.steps < 1:
+            raise ConfigError(f"steps: got {self.steps}, expected at least 1")
+        if self.spacing not in ("karras", "log"):
+            raise ConfigError(f"spacing: got '{self.spacing}', expected 'karras' or 'log'")
+        if not self.rho > 0:
+            raise ConfigError(f"rho: got {self.rho}, expected a positive number")
+
+
+def noise_grid(process: Process, config: GridConfig) -> list[Level]:
+    """Returns the `steps` + 1 noisy levels in descending order, followed by the clean end if the configuration says so."""
+    schedule = process.fields[process.reference].schedule
+    low = schedule.sigma_min if config.sigma_min is None else config.sigma_min
+    high = schedule.sigma_max if config.sigma_max is None else config.sigma_max
+    if not 0.0 < low < high:
+        raise ConfigError(f"noise grid: got sigma from {high} down to {low}, expected 0 < sigma_min < sigma_max")
+    ramp = torch.linspace(0.0, 1.0, config.steps + 1, dtype=torch.float64)
+    if config.spacing == "log":
+        sigma = high * (low / high) ** ramp
+    else:
+        sigma = (high ** (1 / config.rho) + ramp * (low ** (1 / config.rho) - high ** (1 / config.rho))) ** config.rho
+    times = process.time(sigma)
+    levels = [
+        Level(float(t), {name: float(process.sigma(name, t)) for name in process.moving}) for t in times.clamp(max=1.0)
+    ]
+    if config.denoise:
+        levels.append(Level(levels[-1].t, dict.fromkeys(process.moving, 0.0)))
+    return levels

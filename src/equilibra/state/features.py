@@ -1,0 +1,104 @@
+"""What a network is told about a system: integer and real features of tokens, of pairs and of the whole system."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Literal, Self
+
+import torch
+from torch import Tensor
+
+from equilibra.errors import ShapeError
+
+Scope = Literal["node", "pair", "graph"]
+
+
+@dataclass(frozen=True)
+class Features:
+    """Features by scope, of one system (no batch axis) or of a padded batch.
+
+    Attributes:
+        node: Arrays ([batch,] tokens, ...). A batch axis of 1 is shared by all samples.
+        pair: Arrays ([batch,] tokens, tokens, ...).
+        graph: Arrays ([batch,] ...).
+        mask: For a batch, boolean (batch, tokens), true for real tokens; None for one system.
+    """
+
+    node: Mapping[str, Tensor] = field(default_factory=dict)
+    pair: Mapping[str, Tensor] = field(default_factory=dict)
+    graph: Mapping[str, Tensor] = field(default_factory=dict)
+    mask: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        for scope in ("node", "pair", "graph"):
+            object.__setattr__(self, scope, MappingProxyType(dict(getattr(self, scope))))
+        if self.mask is None:
+            lengths = {name: value.shape[0] for name, value in self.node.items()}
+            lengths |= {name: value.shape[0] for name, value in self.pair.items()}
+            if len(set(lengths.values())) > 1:
+                raise ShapeError("Features", lengths, "one number of tokens for all node and pair features")
+
+    @property
+    def tokens(self) -> int:
+        """Number of tokens, padding included."""
+        axis = 0 if self.mask is None else 1
+        return next(iter(self.node.values())).shape[axis]
+
+    @classmethod
+    def collate(cls, systems: Sequence[Self], *, tokens: int | None = None) -> Self:
+        """Stacks the features of several systems, padded with zeros to `tokens` (by default to the longest system)."""
+        if not systems:
+            raise ShapeError("Features.collate", "no system", "at least one")
+        longest = max(system.tokens for system in systems)
+        width = longest if tokens is None else tokens
+        if width < longest:
+            raise ShapeError("Features.collate", f"a system of {longest} tokens", f"at most {width}")
+        lengths = torch.tensor([system.tokens for system in systems])
+        return cls(
+            node={k: torch.stack([_pad(s.node[k], width, 1) for s in systems]) for k in systems[0].node},
+            pair={k: torch.stack([_pad(s.pair[k], width, 2) for s in systems]) for k in systems[0].pair},
+            graph={k: torch.stack([s.graph[k] for s in systems]) for k in systems[0].graph},
+            mask=torch.arange(width)[None, :] < lengths[:, None],
+        )
+
+    def shared(self) -> Self:
+        """Returns the features of one system as a batch of one, which broadcasts over any number of samples of that system."""
+        if self.mask is not None:
+            raise ShapeError("Features.shared", "a batch", "the features of one system")
+        return type(self)(
+            node={k: v[None] for k, v in self.node.items()},
+            pair={k: v[None] for k, v in self.pair.items()},
+            graph={k: v[None] for k, v in self.graph.items()},
+            mask=torch.ones(1, self.tokens, dtype=torch.bool),
+        )
+
+    def to(self, device: torch.device | str) -> Self:
+        """Returns the features on another device."""
+        return type(self)(
+            node={k: v.to(device) for k, v in self.node.items()},
+            pair={k: v.to(device) for k, v in self.pair.items()},
+            graph={k: v.to(device) for k, v in self.graph.items()},
+            mask=None if self.mask is None else self.mask.to(device),
+        )
+
+    def rows(self, index: slice | Tensor) -> Self:
+        """Returns the features of some batch elements; shared features stay shared."""
+        if self.mask is None:
+            raise ShapeError("Features.rows", "one system", "a batch")
+        if self.mask.shape[0] == 1:
+            return self
+        return type(self)(
+            node={k: v[index] for k, v in self.node.items()},
+            pair={k: v[index] for k, v in self.pair.items()},
+            graph={k: v[index] for k, v in self.graph.items()},
+            mask=self.mask[index],
+        )
+
+
+def _pad(value: Tensor, width: int, axes: int) -> Tensor:
+    missing = width - value.shape[0]
+    if missing == 0:
+        return value
+    # torch pads from the last axis backwards
+    padding = [0, 0] * (value.ndim - axes) + [0, missing] * axes
+    return torch.nn.functional.pad(value, padding)

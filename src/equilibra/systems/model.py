@@ -1,0 +1,284 @@
+"""The Model: process, denoiser, domain and card. `load(name)` gives one; `sample` makes ensembles."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import platform
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, Self
+
+import torch
+from torch import Tensor
+
+from equilibra.diffusion.denoiser import BoundDenoiser, NetworkDenoiser
+from equilibra.diffusion.process import Process
+from equilibra.diffusion.text import process_from_dict, process_to_dict
+from equilibra.errors import CheckpointError, ConfigError, InputError, unknown_key_message
+from equilibra.sampling.choose import SamplerConfig
+from equilibra.sampling.grid import noise_grid
+from equilibra.systems.blocks import BLOCK_SIZE, Progress, draw_blocks
+from equilibra.systems.card import Card
+from equilibra.systems.checkpoint import read_description, read_weights, write_model
+from equilibra.systems.scope import Scope
+
+WEIGHTS = Path(__file__).resolve().parent.parent / "weights"
+"""Folder of the shipped models."""
+
+DOMAINS: dict[str, str] = {"molecule": "equilibra.systems.molecule.domain"}
+"""Modules of the domains by name; each offers the functions of `Domain`."""
+
+
+class Domain(Protocol):
+    """What a domain's module offers to the Model."""
+
+    def systems(self, source: Any) -> list[Any]:
+        """Reads the systems of a user's input."""
+
+    def denoiser(self, process: Process, network: Mapping[str, Any], parametrisation: Any) -> NetworkDenoiser:
+        """Makes the denoiser from the JSON form of its network."""
+
+    def template(self, system: Any, n: int) -> Any:
+        """Makes a State with the shapes of n samples."""
+
+    def check_scope(self, system: Any, scope: Scope, name: str) -> None:
+        """Raises `InputError` if the model was not trained for the system."""
+
+    def valid(self, system: Any, state: Any) -> Any:
+        """Tells which samples of a State are valid."""
+
+    def ensemble(self, system: Any, fields: Mapping[str, Any], blocks: Any, n: int, provenance: Mapping[str, Any]) -> Any:
+        """Makes the ensemble of the first n valid samples."""
+
+
+def domain(name: str) -> Any:
+    """Returns a domain's module; it is imported here, so that only the domains in use load their libraries."""
+    if name not in DOMAINS:
+        raise ConfigError(unknown_key_message("domain", name, DOMAINS))
+    return importlib.import_module(DOMAINS[name])
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """A trained model. Immutable; its weights are not to be changed.
+
+    Attributes:
+        name: What it is called.
+        domain: Name of its domain.
+        denoiser: Network with process.
+        network: JSON form of the network's configuration.
+        sampler: Default sampler.
+        scope: What it was trained on.
+        card: What to know before use.
+        sha256: Hash of the weights file; empty for a model that was never written.
+    """
+
+    name: str
+    domain: str
+    denoiser: NetworkDenoiser
+    network: Mapping[str, Any]
+    sampler: SamplerConfig
+    scope: Scope
+    card: Card
+    sha256: str = ""
+
+    @property
+    def process(self) -> Process:
+        """Forward process."""
+        return self.denoiser.process
+
+    def save(self, folder: str | Path) -> Self:
+        """Writes `model.json` and `model.safetensors` to a folder, and returns the model as it is there."""
+        folder = Path(folder)
+        description = {
+            "name": self.name,
+            "domain": self.domain,
+            "process": process_to_dict(self.process),
+            "network": dict(self.network),
+            "parametrisation": self.denoiser.parametrisation,
+            "sampler": dataclasses.asdict(self.sampler),
+            "scope": self.scope.to_dict(),
+            "card": self.card.to_dict(),
+        }
+        write_model(folder, description, dict(self.denoiser.network.state_dict()))
+        return dataclasses.replace(self, sha256=str(read_description(folder)["sha256"]))
+
+    @classmethod
+    def read(cls, folder: str | Path) -> Self:
+        """Reads a model folder.
+
+        Raises:
+            CheckpointError: If a file is missing or corrupted, or of another schema.
+        """
+        folder = Path(folder)
+        values = read_description(folder)
+        weights = read_weights(folder, values["sha256"])
+        denoiser = domain(values["domain"]).denoiser(
+            process_from_dict(values["process"]), values["network"], values["parametrisation"]
+        )
+        try:
+            denoiser.network.load_state_dict({name: value.float() for name, value in weights.items()})
+        except RuntimeError as error:
+            raise CheckpointError(f"model '{folder}': weights and description do not fit: {error}") from error
+        denoiser.requires_grad_(False).eval()
+        return cls(
+            name=values["name"],
+            domain=values["domain"],
+            denoiser=denoiser,
+            network=values["network"],
+            sampler=SamplerConfig.from_dict(values["sampler"]),
+            scope=Scope.from_dict(values["scope"]),
+            card=Card.from_dict(values["card"]),
+            sha256=values["sha256"],
+        )
+
+    def systems(self, source: Any, *, outside_scope: bool = False) -> list[Any]:
+        """Reads the systems of a user's input, and checks that the model was trained for each.
+
+        Arguments:
+            source: What the domain reads: for molecules a peptide's name, SMILES, file or RDKit molecule.
+            outside_scope: Allow systems that the model was not trained for. Nothing is known of the result then.
+        """
+        module = domain(self.domain)
+        systems = module.systems(source)
+        if not outside_scope:
+            for system in systems:
+                module.check_scope(system, self.scope, self.name)
+        return list(systems)
+
+    def bind(self, system: Any, *, compile: bool = False) -> BoundDenoiser:
+        """Returns the denoiser of one system, for any number of samples."""
+        function: Callable[..., Any] = self.denoiser
+        if compile:
+            function = torch.compile(self.denoiser, dynamic=False)
+        return BoundDenoiser(self.process, function, system.features.shared())
+
+    def sample(
+        self,
+        source: Any,
+        n: int = 1000,
+        *,
+        seed: int = 0,
+        sampler: SamplerConfig | None = None,
+        block_size: int = BLOCK_SIZE,
+        batch_size: int | None = None,
+        folder: str | Path | None = None,
+        outside_scope: bool = False,
+        compile: bool = False,
+        progress: Callable[[Progress], None] = lambda state: None,
+    ) -> Any:
+        """Draws `n` valid samples of one system.
+
+        Arguments:
+            source: One system, or what the domain reads as one.
+            n: Number of valid samples.
+            seed: The same seed gives the same samples, whatever the batch size.
+            sampler: Sampler and grid; the model's own by default.
+            block_size: Samples of a block, the unit that is kept when a run is interrupted.
+            batch_size: Samples given to the network at once; lower it if memory is short.
+            folder: Run folder, in which an interrupted run goes on. None keeps everything in memory.
+            outside_scope: Allow a system that the model was not trained for.
+            compile: Compile the network first: worth it from some ten thousand samples on.
+            progress: Called with the state of the run.
+
+        Returns:
+            The domain's ensemble, with its provenance.
+
+        Raises:
+            InputError: If the source is no single system, or is outside the model's scope.
+            EquilibraError: If too few samples are valid.
+        """
+        if n < 1:
+            raise InputError(f"n: got {n}, expected at least 1 sample")
+        module = domain(self.domain)
+        if hasattr(source, "features") and hasattr(source, "digest"):
+            system = source
+            if not outside_scope:
+                module.check_scope(system, self.scope, self.name)
+        else:
+            systems = self.systems(source, outside_scope=outside_scope)
+            if len(systems) != 1:
+                raise InputError(f"'{source}' holds {len(systems)} systems, expected one; sample them one by one")
+            system = systems[0]
+        config = self.sampler if sampler is None else sampler
+        levels = noise_grid(self.process, config.grid)
+        identity = {
+            "kind": f"samples of {self.domain}",
+            "model": self.name,
+            "weights": self.sha256,
+            "system": system.digest,
+            "sampler": dataclasses.asdict(config),
+        }
+        drawn = draw_blocks(
+            self.bind(system, compile=compile),
+            config.make(),
+            levels,
+            lambda size: module.template(system, size),
+            lambda state: module.valid(system, state),
+            n=n,
+            seed=seed,
+            block_size=block_size,
+            batch_size=batch_size,
+            folder=None if folder is None else Path(folder),
+            identity=identity,
+            progress=progress,
+        )
+        provenance = {
+            **identity,
+            "seed": seed,
+            "block_size": block_size,
+            "network_calls": drawn.network_calls,
+            "drawn": sum(len(block.valid) for block in drawn.blocks),
+            "temperature_k": self.scope.temperature,
+            "versions": versions(),
+            "timing": {
+                "seconds": round(drawn.seconds, 3),
+                "samples_per_second": round(drawn.samples / drawn.seconds, 2) if drawn.seconds > 0 else None,
+                "threads": torch.get_num_threads(),
+            },
+        }
+        return module.ensemble(system, drawn.blocks, n, provenance)
+
+    def parameters(self) -> int:
+        """Returns the number of weights."""
+        return sum(value.numel() for value in self.denoiser.network.parameters())
+
+    def with_weights(self, weights: Mapping[str, Tensor]) -> Self:
+        """Returns a model of the same kind with other weights of the network."""
+        denoiser = domain(self.domain).denoiser(self.process, self.network, self.denoiser.parametrisation)
+        denoiser.network.load_state_dict(dict(weights))
+        denoiser.requires_grad_(False).eval()
+        return dataclasses.replace(self, denoiser=denoiser, sha256="")
+
+
+def versions() -> dict[str, str]:
+    """Returns the versions of the package and of what its numbers depend on."""
+    from importlib.metadata import version
+
+    return {"equilibra": version("equilibra"), "torch": torch.__version__, "python": platform.python_version()}
+
+
+def shipped() -> list[str]:
+    """Returns the names of the models that come with the package."""
+    return sorted(folder.parent.name for folder in WEIGHTS.glob("*/model.json"))
+
+
+def load(name: str | Path) -> Model:
+    """Loads a model by the name of a shipped one, or by the path of a model folder.
+
+    Raises:
+        InputError: If there is neither such a shipped model nor such a folder.
+        CheckpointError: If the model's files are corrupted.
+    """
+    names = shipped()
+    if str(name) in names:
+        return Model.read(WEIGHTS / str(name))
+    path = Path(name)
+    for folder in (path, path / "model"):
+        if (folder / "model.json").is_file():
+            return Model.read(folder)
+    if path.exists():
+        raise InputError(f"model '{name}': no model.json in that folder; expected one written by `equilibra train`")
+    raise InputError(f"{unknown_key_message('model', str(name), names)}; a path of a model folder is also accepted")

@@ -1,0 +1,83 @@
+"""The molecule's domain, as a Model uses it: input, network, scope, checks and ensemble."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from equilibra.diffusion.denoiser import NetworkDenoiser, Parametrisation
+from equilibra.diffusion.process import Process
+from equilibra.errors import InputError
+from equilibra.state import State
+from equilibra.systems.blocks import Block
+from equilibra.systems.molecule.ensemble import MoleculeEnsemble
+from equilibra.systems.molecule.network import FIELD, molecule_denoiser, network_config_from_dict
+from equilibra.systems.molecule.system import MoleculeSystem, molecule_systems
+from equilibra.systems.molecule.validity import check
+from equilibra.systems.scope import Scope
+
+
+def systems(source: Any) -> list[MoleculeSystem]:
+    """Reads the molecules of a source; see `molecule_systems`."""
+    return molecule_systems(source)
+
+
+def denoiser(process: Process, network: Mapping[str, Any], parametrisation: Parametrisation) -> NetworkDenoiser:
+    """Makes the denoiser from the JSON form of its network."""
+    return molecule_denoiser(process, network_config_from_dict(dict(network)), parametrisation=parametrisation)
+
+
+def template(system: MoleculeSystem, n: int) -> State:
+    """Makes a State with the shapes of n samples."""
+    return State({FIELD: torch.zeros(n, system.atoms, 3)})
+
+
+def identifier(system: MoleculeSystem) -> str:
+    """Returns the canonical isomeric SMILES: the same for every order of the atoms, different for stereoisomers."""
+    from rdkit import Chem
+
+    return str(Chem.MolToSmiles(Chem.RemoveHs(system.mol)))
+
+
+def elements(systems: Sequence[MoleculeSystem]) -> tuple[int, ...]:
+    """Returns the atomic numbers in some molecules, ascending."""
+    return tuple(sorted({atom.GetAtomicNum() for system in systems for atom in system.mol.GetAtoms()}))
+
+
+def check_scope(system: MoleculeSystem, scope: Scope, name: str) -> None:
+    """Checks that a model was trained for a molecule.
+
+    Raises:
+        InputError: If the molecule has an element, or is a molecule, that the model has not seen.
+    """
+    from rdkit import Chem
+
+    unknown = [z for z in elements([system]) if scope.elements and z not in scope.elements]
+    table = Chem.GetPeriodicTable()
+    if unknown:
+        raise InputError(
+            f"{system.name}: has {', '.join(table.GetElementSymbol(z) for z in unknown)}, but the model '{name}' was trained on "
+            f"{', '.join(table.GetElementSymbol(z) for z in scope.elements)} only; train or fine-tune a model for it"
+        )
+    if not scope.transferable and identifier(system) not in scope.systems:
+        raise InputError(
+            f"{system.name}: is {identifier(system)}, but the model '{name}' was trained on {', '.join(scope.systems)} only; train or "
+            "fine-tune a model for it, or allow it with --outside-scope, when nothing is known of the result"
+        )
+
+
+def valid(system: MoleculeSystem, state: State) -> np.ndarray:
+    """Tells which samples pass all checks, with shape (batch,)."""
+    return check(state.fields[FIELD].cpu().numpy(), system).valid
+
+
+def ensemble(system: MoleculeSystem, blocks: Sequence[Block], n: int, provenance: Mapping[str, Any]) -> MoleculeEnsemble:
+    """Makes the ensemble of the first n valid samples; the invalid ones drawn up to there are kept apart."""
+    positions = np.concatenate([block.fields[FIELD] for block in blocks])
+    numbers = np.concatenate([np.full(len(block.valid), index) for index, block in enumerate(blocks)])
+    passed = np.concatenate([block.valid for block in blocks])
+    last = int(np.flatnonzero(passed)[n - 1]) + 1
+    return MoleculeEnsemble.from_frames(system, positions[:last], blocks=numbers[:last], provenance=provenance)

@@ -1,0 +1,224 @@
+"""Is a conformation of the molecule it should be? Named checks of many frames, with the reason of each failure.
+
+| check | a frame passes if |
+|---|---|
+| finite | every coordinate is a finite number |
+| bonds | every bond is within 25 % of its bounds by distance geometry |
+| angles | every 1-3 distance is within 25 % of its bounds |
+| clash | atoms more than three bonds apart keep 0.6 of the sum of their van der Waals radii (0.45 for a polar hydrogen and N, O, F or S) |
+| stereo | every tetrahedral centre has its sign |
+| double bonds | every labelled double bond is cis or trans as it should be |
+
+The tolerances of bonds and angles are those of PoseBusters (Buttenschoen et al., 2024, https://arxiv.org/abs/2308.05777); RDKit's bounds
+allow for no vibration. Radii are Bondi's, as RDKit tabulates them. Hydrogen bonds come closer than their radii would allow, hence the
+smaller factor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from equilibra.errors import ShapeError
+from equilibra.systems.molecule.stereo import dihedrals, signed_volumes
+from equilibra.systems.molecule.system import MoleculeSystem
+
+CHECKS = ("finite", "bonds", "angles", "clash", "stereo", "double bonds")
+"""Names of the checks, in the order of `Validity.passed`."""
+
+TOLERANCE = 0.25
+"""Relative tolerance of bonds and 1-3 distances."""
+
+CLASH_FACTOR = 0.6
+"""Closest approach of atoms that are not bonded, in units of the sum of their van der Waals radii."""
+
+HYDROGEN_BOND_FACTOR = 0.45
+"""The same for a hydrogen on N, O or S and an N, O, F or S."""
+
+_PAIRS_AT_ONCE = 4_000_000
+
+
+@dataclass(frozen=True, eq=False)
+class Validity:
+    """Results of the checks of F frames.
+
+    Attributes:
+        passed: Boolean (F, checks), in the order of `CHECKS`.
+        worst: Index (F, checks) of the item (bond, pair, centre) furthest off.
+        values: What was measured there (F, checks): a length in Å, a volume, a cosine.
+        describe: For each check, a function (item, value) -> sentence.
+    """
+
+    passed: np.ndarray
+    worst: np.ndarray
+    values: np.ndarray
+    describe: tuple[Callable[[int, float], str], ...]
+
+    @property
+    def valid(self) -> np.ndarray:
+        """Mask (F,) of the frames that pass every check."""
+        return np.asarray(self.passed.all(axis=1))
+
+    def __len__(self) -> int:
+        return int(self.passed.shape[0])
+
+    def table(self) -> list[tuple[str, int, int]]:
+        """Returns a row (check, frames that pass, all frames) for each check, and a last row `all` for frames that pass every one."""
+        total = len(self)
+        rows = [(name, int(self.passed[:, column].sum()), total) for column, name in enumerate(CHECKS)]
+        return [*rows, ("all", int(self.valid.sum()), total)]
+
+    def reasons(self, frame: int) -> list[str]:
+        """Returns a sentence for each check that a frame fails, with the item furthest off; no sentence for a valid frame."""
+        if not self.passed[frame, 0]:
+            return [f"{CHECKS[0]}: {self.describe[0](int(self.worst[frame, 0]), float(self.values[frame, 0]))}"]
+        return [
+            f"{name}: {self.describe[column](int(self.worst[frame, column]), float(self.values[frame, column]))}"
+            for column, name in enumerate(CHECKS)
+            if not self.passed[frame, column]
+        ]
+
+
+@dataclass(frozen=True, eq=False)
+class _Bounds:
+    """Pairs of atoms with bounds of their distance in Å, either of which may be infinite."""
+
+    pairs: np.ndarray
+    lower: np.ndarray
+    upper: np.ndarray
+
+
+def check(positions: np.ndarray, system: MoleculeSystem) -> Validity:
+    """Checks frames against the molecule they should be.
+
+    Arguments:
+        positions: Frames (F, N, 3), in Å.
+        system: The molecule.
+
+    Raises:
+        ShapeError: If the positions are not frames of this molecule's atoms.
+    """
+    positions = np.asarray(positions)
+    if positions.ndim != 3 or positions.shape[1:] != (system.atoms, 3):
+        raise ShapeError("positions", positions.shape, f"(frames, {system.atoms}, 3)")
+    bonds, angles, others = _distance_bounds(system)
+    names = [f"{atom.name} of {atom.residue}" for atom in system.topology.atoms]
+    frames = len(positions)
+    passed = np.zeros((frames, len(CHECKS)), dtype=bool)
+    worst = np.zeros((frames, len(CHECKS)), dtype=np.int64)
+    values = np.zeros((frames, len(CHECKS)), dtype=np.float64)
+    step = max(1, _PAIRS_AT_ONCE // max(1, len(others.pairs) + len(angles.pairs) + len(bonds.pairs)))
+    for start in range(0, frames, step):
+        block = slice(start, start + step)
+        x = positions[block].astype(np.float64)
+        volumes = signed_volumes(x, system.stereo_centres) * system.stereo_signs
+        cosines = np.cos(dihedrals(x, system.double_bonds)) * system.double_bond_signs
+        results = (
+            _finite(x),
+            _within(x, bonds),
+            _within(x, angles),
+            _within(x, others),
+            _positive(volumes),
+            _positive(cosines),
+        )
+        for column, (good, item, value) in enumerate(results):
+            passed[block, column], worst[block, column], values[block, column] = good, item, value
+    describe = (
+        lambda item, value: f"the coordinates of {names[item]} are not finite numbers",
+        _describe_distance(bonds, names, "bond"),
+        _describe_distance(angles, names, "1-3 distance"),
+        _describe_distance(others, names, "distance"),
+        lambda item, value: f"{names[system.stereo_centres[item, 0]]} has the mirror image of its configuration",
+        lambda item, value: (
+            f"the double bond {names[system.double_bonds[item, 1]]} - {names[system.double_bonds[item, 2]]} is "
+            + ("trans instead of cis" if system.double_bond_signs[item] > 0 else "cis instead of trans")
+        ),
+    )
+    return Validity(passed, worst, values, describe)
+
+
+_Result = tuple[np.ndarray, np.ndarray, np.ndarray]
+
+
+def _finite(x: np.ndarray) -> _Result:
+    bad = ~np.isfinite(x).all(axis=-1)
+    return ~bad.any(axis=1), bad.argmax(axis=1), np.zeros(len(x))
+
+
+def _within(x: np.ndarray, bounds: _Bounds) -> _Result:
+    if not len(bounds.pairs):
+        return _nothing_to_check(x)
+    with np.errstate(invalid="ignore", over="ignore"):
+        distances = np.linalg.norm(x[:, bounds.pairs[:, 0]] - x[:, bounds.pairs[:, 1]], axis=-1)
+        good = np.asarray(((distances >= bounds.lower) & (distances <= bounds.upper)).all(axis=1))
+        excess = np.maximum(bounds.lower - distances, distances - bounds.upper)
+    return _furthest(good, excess, distances)
+
+
+def _positive(values: np.ndarray) -> _Result:
+    if not values.shape[1]:
+        return _nothing_to_check(values)
+    return _furthest(np.asarray((values > 0).all(axis=1)), -values, values)
+
+
+def _furthest(good: np.ndarray, excess: np.ndarray, values: np.ndarray) -> _Result:
+    item = np.where(np.isnan(excess), np.inf, excess).argmax(axis=1)
+    return good, item, np.take_along_axis(values, item[:, None], axis=1)[:, 0]
+
+
+def _nothing_to_check(x: np.ndarray) -> _Result:
+    return np.ones(len(x), dtype=bool), np.zeros(len(x), dtype=np.int64), np.zeros(len(x))
+
+
+def _describe_distance(bounds: _Bounds, names: list[str], kind: str) -> Callable[[int, float], str]:
+    def describe(item: int, value: float) -> str:
+        i, j = bounds.pairs[item]
+        expected = f"at least {bounds.lower[item]:.2f} Å"
+        if np.isfinite(bounds.upper[item]):
+            expected = f"{bounds.lower[item]:.2f} to {bounds.upper[item]:.2f} Å"
+        return f"{kind} {names[i]} - {names[j]} is {value:.2f} Å, expected {expected}"
+
+    return describe
+
+
+def _distance_bounds(system: MoleculeSystem) -> tuple[_Bounds, _Bounds, _Bounds]:
+    """Returns the bounds of bonds, of 1-3 distances, and of atoms more than three bonds apart."""
+    from rdkit import Chem
+    from rdkit.Chem import rdDistGeom
+    from rdkit.rdBase import BlockLogs
+
+    mol: Any = system.mol
+    path = Chem.GetDistanceMatrix(mol)
+    with BlockLogs():
+        matrix = rdDistGeom.GetMoleculeBoundsMatrix(mol)
+    first, second = np.triu_indices(system.atoms, k=1)
+    pairs, steps = np.stack([first, second], axis=1), path[first, second]
+    lower, upper = (1 - TOLERANCE) * matrix[second, first], (1 + TOLERANCE) * matrix[first, second]
+    # where distance geometry does not know a bond, the reference conformation does
+    reference = np.linalg.norm(system.reference[first] - system.reference[second], axis=1)
+    strange = (reference < lower) | (reference > upper)
+    lower = np.where(strange, (1 - TOLERANCE) * reference, lower)
+    upper = np.where(strange, (1 + TOLERANCE) * reference, upper)
+    table = Chem.GetPeriodicTable()
+    radii = np.array([table.GetRvdw(atom.GetAtomicNum()) for atom in mol.GetAtoms()])
+    donor, acceptor = _hydrogen_bonds(mol)
+    polar = (donor[first] & acceptor[second]) | (donor[second] & acceptor[first])
+    closest = np.where(polar, HYDROGEN_BOND_FACTOR, CLASH_FACTOR) * (radii[first] + radii[second])
+    near, next_near, far = steps == 1, steps == 2, steps > 3
+    return (
+        _Bounds(pairs[near], lower[near], upper[near]),
+        _Bounds(pairs[next_near], lower[next_near], upper[next_near]),
+        _Bounds(pairs[far], closest[far], np.full(int(far.sum()), np.inf)),
+    )
+
+
+def _hydrogen_bonds(mol: Any) -> tuple[np.ndarray, np.ndarray]:
+    polar = {7, 8, 9, 16}
+    donor = [
+        atom.GetAtomicNum() == 1 and any(n.GetAtomicNum() in polar for n in atom.GetNeighbors()) for atom in mol.GetAtoms()
+    ]
+    acceptor = [atom.GetAtomicNum() in polar for atom in mol.GetAtoms()]
+    return np.array(donor), np.array(acceptor)

@@ -1,0 +1,1 @@
+"""Training: a Lightning module and data module, averaged weights, exact resume."""

@@ -1,0 +1,117 @@
+"""Runs a training: new, resumed, or from the weights of another model."""
+
+import dataclasses
+import json
+import logging
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from equilibra.data.conformations import ConformationData
+from equilibra.diffusion.denoiser import NetworkDenoiser
+from equilibra.diffusion.objectives.noise_levels import NoiseLevels
+from equilibra.diffusion.objectives.score_matching import ScoreMatching
+from equilibra.atomic import write_text
+from equilibra.run_folder import claim
+from equilibra.train.checkpoint import read_checkpoint
+from equilibra.train.config import TrainConfig
+
+Progress = Callable[[int, dict[str, float]], None]
+
+# how a run is cut up does not change what it computes
+_FREE_TO_CHANGE = ("checkpoint_every", "threads", "compile", "accelerator")
+
+
+def train_denoiser(
+    denoiser: NetworkDenoiser,
+    data: ConformationData,
+    config: TrainConfig,
+    folder: Path,
+    *,
+    identity: dict[str, Any],
+    progress: Progress = lambda step, values: None,
+) -> dict[str, torch.Tensor]:
+    """Trains a denoiser in a folder, going on with the checkpoint there if it is of the same run.
+
+    Arguments:
+        denoiser: Network and process; its weights are the starting point of a new run, and are trained in place.
+        data: Training batches.
+        config: How to train.
+        folder: Run folder: `run.json`, `log.jsonl`, `checkpoint.safetensors`, `tensorboard/`.
+        identity: What else defines the run, such as digests of data and starting weights; JSON values.
+        progress: Called after each logged step with the step and the log values.
+
+    Returns:
+        The averaged parameters by name.
+
+    Raises:
+        CheckpointError: If the folder holds another run, or a corrupted checkpoint.
+        DivergenceError: If the loss leaves the finite numbers; the last good checkpoint is kept.
+    """
+    import lightning
+    from lightning.pytorch.loggers import TensorBoardLogger
+
+    from equilibra.train.module import DenoiserTraining, TrainingData
+
+    if config.threads is not None:
+        torch.set_num_threads(config.threads)
+    claim(folder, {**identity, "train": _defining(config)})
+    objective = ScoreMatching(
+        denoiser.process,
+        NoiseLevels(median=config.noise_median, width=config.noise_width),
+        forces=config.forces and data.has_forces,
+    )
+    first, restored, recent = 0, None, []
+    checkpoint = folder / "checkpoint.safetensors"
+    if checkpoint.exists():
+        restored, header = read_checkpoint(checkpoint)
+        first, recent = int(header["step"]), header["recent"]
+    _cut_log(folder / "log.jsonl", first)
+    module = DenoiserTraining(denoiser, objective, config, folder, first=first, restored=restored, progress=progress)
+    module.restore_recent(recent)
+    if first < config.steps:
+        logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+        with warnings.catch_warnings():
+            # Lightning advises on loader workers and on the batch count; batches here are index operations
+            warnings.filterwarnings("ignore", module="lightning")
+            warnings.filterwarnings("ignore", module="torch")
+            trainer = lightning.Trainer(
+                accelerator=config.accelerator,
+                devices=config.devices,
+                num_nodes=config.nodes,
+                strategy=config.strategy,
+                precision="bf16-mixed" if config.precision == "bf16" else "32-true",
+                max_steps=config.steps - first,
+                max_epochs=1,
+                gradient_clip_val=config.clip,
+                logger=TensorBoardLogger(str(folder), name="tensorboard", version=""),
+                enable_checkpointing=False,
+                enable_progress_bar=False,
+                enable_model_summary=False,
+                use_distributed_sampler=False,
+                deterministic="warn" if config.accelerator == "cpu" else None,
+                num_sanity_val_steps=0,
+            )
+            trainer.fit(module, datamodule=TrainingData(data, config, first))
+    return {name: value.detach().cpu() for name, value in module.average.state_of().items()}
+
+
+def _defining(config: TrainConfig) -> dict[str, Any]:
+    return {key: value for key, value in dataclasses.asdict(config).items() if key not in _FREE_TO_CHANGE}
+
+
+def _cut_log(path: Path, step: int) -> None:
+    """Drops the log lines after the checkpoint that the run goes on from."""
+    if not path.exists():
+        return
+    kept = []
+    for line in path.read_text().splitlines():
+        try:
+            if json.loads(line)["step"] <= step:
+                kept.append(line)
+        except (json.JSONDecodeError, KeyError):
+            continue  # the last line of a killed run may be half-written
+    write_text(path, "".join(line + "\n" for line in kept))

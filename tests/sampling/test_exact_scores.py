@@ -1,0 +1,150 @@
+"""Every allowed Sampler x Space x Schedule draws the right distribution from an exact score, starting at the production prior."""
+
+import math
+
+import pytest
+import torch
+from targets import ALLOWED, make, schedule_of, seeded
+
+from equilibra.sampling.churn import Churn
+from equilibra.sampling.dpm_solver import DPMSolver2M
+from equilibra.sampling.grid import GridConfig, noise_grid
+from equilibra.sampling.langevin import LangevinCorrected
+from equilibra.sampling.ode import Euler, Heun
+from equilibra.sampling.sampler import draw, integrate
+from equilibra.sampling.sde import ReverseDiffusion
+
+# first-order samplers take the steps that bring their bias below the statistical error
+SAMPLERS = {
+    "euler": (Euler(), 300),
+    "heun": (Heun(), 30),
+    "dpm2m": (DPMSolver2M(), 40),
+    "sde": (ReverseDiffusion(eta=1.0), 300),
+    "sde-half": (ReverseDiffusion(eta=0.5), 300),
+    "sde-zero": (ReverseDiffusion(eta=0.0), 300),
+    "churned-heun": (Churn(Heun(), gamma=0.2), 40),
+    "churned-euler": (Churn(Euler(), gamma=0.02), 300),
+    "corrected-heun": (LangevinCorrected(Heun(), step_size=0.1), 30),
+}
+CURVED_STEPS = {300: 120}
+
+
+@pytest.mark.parametrize("name", list(SAMPLERS))
+@pytest.mark.parametrize(("space", "schedule"), ALLOWED)
+def test_samples_have_exact_moments(space, schedule, name):
+    target = make(space, schedule_of(space, schedule))
+    sampler, steps = SAMPLERS[name]
+    flat = schedule_of(space, schedule).preserves_variance or space in ("euclidean", "centred", "symmetric")
+    n = 4000 if flat else 1000 if space == "so3" else 1500
+    steps = steps if flat else CURVED_STEPS.get(steps, steps)
+    levels = noise_grid(target.distribution.process, GridConfig(steps=steps))
+    like = target.distribution.sample(n, generator=seeded(0))
+    z = target.z_scores(draw(sampler, target.distribution, like, levels, generator=seeded(3)))
+    assert z.abs().max() < 4.0, z
+
+
+@pytest.mark.parametrize(("space", "schedule"), ALLOWED)
+def test_moments_detect_a_sampler_without_noise(space, schedule):
+    """The released rule (full drift, no noise) must fail where the production samplers pass."""
+    target = make(space, schedule_of(space, schedule))
+    process = target.distribution.process
+    levels = noise_grid(process, GridConfig(steps=60, denoise=False))
+    state = process.prior(target.distribution.sample(1000, generator=seeded(0)), generator=seeded(1))
+    for level, lower in zip(levels[:-1], levels[1:], strict=True):
+        t = torch.full((1000,), level.t, dtype=torch.float64)
+        delta = target.distribution(state, t).displacements["x"]
+        full_drift = (1.0 - (lower.sigma["x"] / level.sigma["x"]) ** 2) * delta
+        state = process.clean(state.replace(x=process.fields["x"].space.retract(state.fields["x"], full_drift)))
+    assert target.z_scores(state).abs().max() > 8.0
+
+
+@pytest.mark.parametrize("std", [0.5, 1.0, 3.0, 10.0])
+@pytest.mark.parametrize("name", ["heun", "dpm2m", "euler", "sde"])
+def test_gaussian_width_within_one_percent(std, name):
+    from targets import SCHEDULES, euclidean_1d
+
+    schedule = {0.5: "exploding", 1.0: "linear", 3.0: "sigmoid", 10.0: "exploding"}[std]
+    made = SCHEDULES[schedule]
+    if std == 10.0:
+        from equilibra.diffusion.schedule import VarianceExploding
+
+        made = VarianceExploding(sigma_min=0.1, sigma_max=100.0)
+    target = euclidean_1d([0.0], [std], [1.0], made)
+    n = 60000
+    sampler, steps = {"heun": (Heun(), 25), "dpm2m": (DPMSolver2M(), 40), "euler": (Euler(), 400), "sde": (ReverseDiffusion(), 400)}[name]
+    like = target.sample(n, generator=seeded(0))
+    levels = noise_grid(target.process, GridConfig(steps=steps))
+    x = draw(sampler, target, like, levels, generator=seeded(4)).fields["x"]
+    assert abs(float(x.std()) / std - 1.0) < 0.01
+    assert abs(float(x.mean())) < 4.0 * std / math.sqrt(n)
+
+
+@pytest.mark.parametrize("name", ["heun", "dpm2m", "sde"])
+def test_unequal_mixture_keeps_its_weights(name):
+    from targets import euclidean_1d
+
+    from equilibra.diffusion.schedule import VarianceExploding
+
+    target = euclidean_1d([6.0, -14.0], [1.0, 1.0], [0.7, 0.3], VarianceExploding(sigma_min=0.05, sigma_max=150.0))
+    n = 40000
+    sampler, steps = {"heun": (Heun(), 40), "dpm2m": (DPMSolver2M(), 60), "sde": (ReverseDiffusion(), 300)}[name]
+    like = target.sample(n, generator=seeded(0))
+    levels = noise_grid(target.process, GridConfig(steps=steps))
+    x = draw(sampler, target, like, levels, generator=seeded(5)).fields["x"][:, 0]
+    share = float((x > -4.0).double().mean())
+    assert abs(share - 0.7) < 0.01
+    assert abs(share - 0.7) < 4.0 * math.sqrt(0.7 * 0.3 / n)
+    assert abs(float(x[x > -4.0].std()) - 1.0) < 0.02
+    assert abs(float(x[x < -4.0].std()) - 1.0) < 0.02
+
+
+def test_temperature_like_knob_widens_and_narrows_but_is_not_a_temperature():
+    from targets import SCHEDULES, euclidean_1d
+
+    target = euclidean_1d([0.0], [1.0], [1.0], SCHEDULES["exploding"])
+    like = target.sample(8000, generator=seeded(0))
+    levels = noise_grid(target.process, GridConfig(steps=40))
+    widths = [
+        float(draw(Churn(Heun(), gamma=0.2, noise_scale=s), target, like, levels, generator=seeded(6)).fields["x"].std())
+        for s in (0.9, 1.0, 1.1)
+    ]
+    assert widths[0] < 0.97 < 1.03 < widths[2]
+    assert abs(widths[1] - 1.0) < 4.0 / math.sqrt(2 * 8000)
+
+
+@pytest.mark.parametrize("space", ["euclidean", "centred", "symmetric", "so3", "torus", "relative", "slab"])
+def test_langevin_steps_leave_the_noised_distribution_invariant(space):
+    """Forty corrections at a fixed level, from exact draws of it: the moments stay those of p_t."""
+    schedule = schedule_of(space, "exploding")
+    target = make(space, schedule)
+    process = target.distribution.process
+    n = 1000 if space == "so3" else 3000
+    sigma = 0.3 if space in ("euclidean", "centred", "symmetric", "so3", "torus") else 0.1
+    grid = GridConfig(steps=1, sigma_min=sigma * 0.999999, sigma_max=sigma, denoise=False)
+    levels = noise_grid(process, grid)
+    start = target.distribution.sample_noised(n, levels[0].t, generator=seeded(7))
+    sampler = LangevinCorrected(Euler(), corrections=40, step_size=0.05)
+    end = integrate(sampler, target.distribution, start, levels, generator=seeded(8))
+    reference = target.distribution.sample_noised(60000, levels[0].t, generator=seeded(9))
+    a, b = target.statistics(end), target.statistics(reference)
+    z = (a.mean(0) - b.mean(0)) / torch.sqrt(a.var(0) / len(a) + b.var(0) / len(b))
+    assert z.abs().max() < 4.0, z
+    # and it did move: the corrections decorrelate
+    moved = process.fields["x"].space.log(start.fields["x"], end.fields["x"])
+    assert float(moved.square().mean().sqrt()) > 0.3 * sigma
+
+
+@pytest.mark.parametrize("space", ["euclidean", "so3", "torus"])
+def test_churned_noise_brings_the_exact_law_at_the_higher_level(space):
+    """Raising the noise by the heat kernel and stepping nowhere is an exact draw of the higher level."""
+    schedule = schedule_of(space, "exploding")
+    target = make(space, schedule)
+    process = target.distribution.process
+    t_low, t_high = (float(schedule.time(torch.tensor(s, dtype=torch.float64))) for s in (0.2, 0.5))
+    low = target.distribution.sample_noised(4000, t_low, generator=seeded(10))
+    extra = torch.full((4000,), math.sqrt(0.5**2 - 0.2**2), dtype=torch.float64)
+    raised = low.replace(x=process.fields["x"].space.perturb(low.fields["x"], extra, None, generator=seeded(11)))
+    reference = target.distribution.sample_noised(60000, t_high, generator=seeded(12))
+    a, b = target.statistics(raised), target.statistics(reference)
+    z = (a.mean(0) - b.mean(0)) / torch.sqrt(a.var(0) / len(a) + b.var(0) / len(b))
+    assert z.abs().max() < 4.0, z

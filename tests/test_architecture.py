@@ -26,6 +26,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "units": set(),
     "atomic": FOUNDATION,
     "run_folder": FOUNDATION | {"atomic"},
+    "memory": FOUNDATION,
     "geometry": FOUNDATION,
     "state": FOUNDATION | {"geometry"},
     "diffusion": FOUNDATION | {"geometry", "state"},
@@ -35,10 +36,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "data": CORE | FILES,
     "systems": BELOW_SYSTEMS,
     "testing": BELOW_SYSTEMS,
-    "train": BELOW_SYSTEMS | {"systems"},
+    "train": BELOW_SYSTEMS | {"systems", "memory"},
     "analysis": FOUNDATION | {"geometry"},  # arrays in, numbers out: no domain, no model
-    "report": FOUNDATION | FILES | {"geometry", "analysis"},
-    "cli": BELOW_SYSTEMS | {"systems", "train", "analysis", "report"},
+    "report": BELOW_SYSTEMS | {"systems", "analysis"},  # brings a domain's ensembles and the analysis together
+    "cli": BELOW_SYSTEMS | {"memory", "systems", "train", "analysis", "report"},
 }
 # `equilibra/__init__.py` only re-exports: it may name any room but the command line
 PUBLIC = set(MAY_IMPORT) - {"cli", "testing"}

@@ -11,17 +11,39 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from equilibra.report.evaluation import evaluate
+    from equilibra.report.from_ensemble import write_report
     from equilibra.systems.model import Model, load, shipped
+    from equilibra.systems.molecule.interpolate import interpolate
+    from equilibra.systems.molecule.simulate import simulate
+    from equilibra.train.molecule import fine_tune, train_molecule
 
 __version__ = "0.1.0"
 
 _LAZY = {
     "Model": "equilibra.systems.model",
+    "evaluate": "equilibra.report.evaluation",
+    "fine_tune": "equilibra.train.molecule",
+    "interpolate": "equilibra.systems.molecule.interpolate",
     "load": "equilibra.systems.model",
     "shipped": "equilibra.systems.model",
+    "simulate": "equilibra.systems.molecule.simulate",
+    "train_molecule": "equilibra.train.molecule",
+    "write_report": "equilibra.report.from_ensemble",
 }
 
-__all__ = ["Model", "__version__", "load", "shipped"]
+__all__ = [
+    "Model",
+    "__version__",
+    "evaluate",
+    "fine_tune",
+    "interpolate",
+    "load",
+    "shipped",
+    "simulate",
+    "train_molecule",
+    "write_report",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -81,7 +81,9 @@ def harmonics(v: Tensor, mean: Tensor, variance: Tensor, period: float) -> tuple
 def make(space: str, schedule: Schedule) -> Target:
     if space in LINEAR:
         if space == "euclidean":
-            d = GaussianMixture(WEIGHTS, tensor([[0.9, -0.6], [-2.1, 1.4]]), tensor([[0.5, 0.8], [0.4, 1.0]]), schedule=schedule)
+            d = GaussianMixture(
+                WEIGHTS, tensor([[0.9, -0.6], [-2.1, 1.4]]), tensor([[0.5, 0.8], [0.4, 1.0]]), schedule=schedule
+            )
         elif space == "centred":
             means = tensor([[[0.6, 0.0], [0.0, 0.6], [-0.6, -0.6]], [[-1.4, 0.0], [0.0, -1.4], [1.4, 1.4]]])
             d = GaussianMixture(WEIGHTS, means, tensor([0.5, 0.7]), schedule=schedule, space=CentredEuclidean())
@@ -92,9 +94,7 @@ def make(space: str, schedule: Schedule) -> Target:
     if space == "so3":
         means, stds = so3.exp(tensor([[0.0, 0.0, 0.0], [0.9, 1.5, -0.6]])), tensor([0.4, 0.3])
         expected = torch.einsum("k,k,kij->ij", WEIGHTS, torch.exp(-(stds**2)), means).flatten()
-        return Target(
-            IGSO3Mixture(WEIGHTS, means, stds, schedule=schedule), lambda s: s.fields["x"].flatten(1), expected
-        )
+        return Target(IGSO3Mixture(WEIGHTS, means, stds, schedule=schedule), lambda s: s.fields["x"].flatten(1), expected)
     if space == "torus":
         period = 2.0 * math.pi
         means, stds = tensor([[-1.1, 3.0], [1.0, 0.8]]), tensor([[0.3, 0.6], [0.5, 0.3]])

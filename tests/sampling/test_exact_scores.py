@@ -1,11 +1,13 @@
 """Every allowed Sampler x Space x Schedule draws the right distribution from an exact score, starting at the production prior."""
 
+import itertools
 import math
 
 import pytest
 import torch
-from targets import ALLOWED, make, schedule_of, seeded
+from targets import ALLOWED, LINEAR, SCHEDULES, euclidean_1d, make, schedule_of, seeded
 
+from equilibra.diffusion.schedule import VarianceExploding
 from equilibra.sampling.churn import Churn
 from equilibra.sampling.dpm_solver import DPMSolver2M
 from equilibra.sampling.grid import GridConfig, noise_grid
@@ -13,6 +15,7 @@ from equilibra.sampling.langevin import LangevinCorrected
 from equilibra.sampling.ode import Euler, Heun
 from equilibra.sampling.sampler import draw, integrate
 from equilibra.sampling.sde import ReverseDiffusion
+from equilibra.state.state import State
 
 # first-order samplers take the steps that bring their bias below the statistical error
 SAMPLERS = {
@@ -21,12 +24,12 @@ SAMPLERS = {
     "dpm2m": (DPMSolver2M(), 40),
     "sde": (ReverseDiffusion(eta=1.0), 300),
     "sde-half": (ReverseDiffusion(eta=0.5), 300),
-    "sde-zero": (ReverseDiffusion(eta=0.0), 300),
     "churned-heun": (Churn(Heun(), gamma=0.2), 40),
     "churned-euler": (Churn(Euler(), gamma=0.02), 300),
     "corrected-heun": (LangevinCorrected(Heun(), step_size=0.1), 30),
 }
-CURVED_STEPS = {300: 120}
+CURVED_STEPS = {300: 90}
+SIZES = {"so3": 600, "torus": 1200, "relative": 1200, "slab": 1200}
 
 
 @pytest.mark.parametrize("name", list(SAMPLERS))
@@ -34,9 +37,8 @@ CURVED_STEPS = {300: 120}
 def test_samples_have_exact_moments(space, schedule, name):
     target = make(space, schedule_of(space, schedule))
     sampler, steps = SAMPLERS[name]
-    flat = schedule_of(space, schedule).preserves_variance or space in ("euclidean", "centred", "symmetric")
-    n = 4000 if flat else 1000 if space == "so3" else 1500
-    steps = steps if flat else CURVED_STEPS.get(steps, steps)
+    steps = steps if space in LINEAR else CURVED_STEPS.get(steps, steps)
+    n = SIZES.get(space, 2000)
     levels = noise_grid(target.distribution.process, GridConfig(steps=steps))
     like = target.distribution.sample(n, generator=seeded(0))
     z = target.z_scores(draw(sampler, target.distribution, like, levels, generator=seeded(3)))
@@ -50,41 +52,54 @@ def test_moments_detect_a_sampler_without_noise(space, schedule):
     process = target.distribution.process
     levels = noise_grid(process, GridConfig(steps=60, denoise=False))
     state = process.prior(target.distribution.sample(1000, generator=seeded(0)), generator=seeded(1))
-    for level, lower in zip(levels[:-1], levels[1:], strict=True):
+    for level, lower in itertools.pairwise(levels):
         t = torch.full((1000,), level.t, dtype=torch.float64)
         delta = target.distribution(state, t).displacements["x"]
         full_drift = (1.0 - (lower.sigma["x"] / level.sigma["x"]) ** 2) * delta
         state = process.clean(state.replace(x=process.fields["x"].space.retract(state.fields["x"], full_drift)))
-    assert target.z_scores(state).abs().max() > 8.0
+    assert target.z_scores(state).abs().max() > 5.0
 
 
-@pytest.mark.parametrize("std", [0.5, 1.0, 3.0, 10.0])
-@pytest.mark.parametrize("name", ["heun", "dpm2m", "euler", "sde"])
-def test_gaussian_width_within_one_percent(std, name):
-    from targets import SCHEDULES, euclidean_1d
+WIDE = VarianceExploding(sigma_min=0.1, sigma_max=100.0)
 
-    schedule = {0.5: "exploding", 1.0: "linear", 3.0: "sigmoid", 10.0: "exploding"}[std]
-    made = SCHEDULES[schedule]
-    if std == 10.0:
-        from equilibra.diffusion.schedule import VarianceExploding
 
-        made = VarianceExploding(sigma_min=0.1, sigma_max=100.0)
-    target = euclidean_1d([0.0], [std], [1.0], made)
-    n = 60000
-    sampler, steps = {"heun": (Heun(), 25), "dpm2m": (DPMSolver2M(), 40), "euler": (Euler(), 400), "sde": (ReverseDiffusion(), 400)}[name]
-    like = target.sample(n, generator=seeded(0))
+@pytest.mark.parametrize(
+    ("std", "schedule"), [(0.5, SCHEDULES["exploding"]), (1.0, SCHEDULES["linear"]), (3.0, SCHEDULES["sigmoid"]), (10.0, WIDE)]
+)
+@pytest.mark.parametrize("name", ["heun", "dpm2m", "euler"])
+def test_gaussian_width_within_one_percent(std, schedule, name):
+    target = euclidean_1d([0.0], [std], [1.0], schedule)
+    # the flow of a Gaussian is linear: one point gives the width without sampling error
+    sampler, steps = {"heun": (Heun(), 40), "dpm2m": (DPMSolver2M(), 40), "euler": (Euler(), 400)}[name]
     levels = noise_grid(target.process, GridConfig(steps=steps))
-    x = draw(sampler, target, like, levels, generator=seeded(4)).fields["x"]
-    assert abs(float(x.std()) / std - 1.0) < 0.01
-    assert abs(float(x.mean())) < 4.0 * std / math.sqrt(n)
+    unit = State({"x": torch.ones(1, 1, dtype=torch.float64)})
+    slope = float(integrate(sampler, target, unit, levels, generator=seeded(4)).fields["x"])
+    width = slope * math.hypot(levels[0].sigma["x"], std)
+    assert abs(width / std - 1.0) < 0.01, width
+
+
+def test_gaussian_width_of_the_reverse_diffusion():
+    target = euclidean_1d([0.0], [1.0], [1.0], SCHEDULES["exploding"])
+    n = 40000
+    levels = noise_grid(target.process, GridConfig(steps=1000))
+    x = draw(ReverseDiffusion(), target, target.sample(n, generator=seeded(0)), levels, generator=seeded(4)).fields["x"]
+    assert abs(float(x.mean())) < 4.0 / math.sqrt(n)
+    assert abs(float(x.std()) - 1.0) < 0.01
+
+
+def test_reverse_diffusion_without_stochasticity_is_euler():
+    target = make("so3", schedule_of("so3", "exploding"))
+    levels = noise_grid(target.distribution.process, GridConfig(steps=10))
+    start = target.distribution.sample_noised(20, 1.0, generator=seeded(1))
+    ends = [
+        integrate(s, target.distribution, start, levels, generator=seeded(2)).fields["x"]
+        for s in (Euler(), ReverseDiffusion(eta=0.0))
+    ]
+    assert torch.equal(*ends)
 
 
 @pytest.mark.parametrize("name", ["heun", "dpm2m", "sde"])
 def test_unequal_mixture_keeps_its_weights(name):
-    from targets import euclidean_1d
-
-    from equilibra.diffusion.schedule import VarianceExploding
-
     target = euclidean_1d([6.0, -14.0], [1.0, 1.0], [0.7, 0.3], VarianceExploding(sigma_min=0.05, sigma_max=150.0))
     n = 40000
     sampler, steps = {"heun": (Heun(), 40), "dpm2m": (DPMSolver2M(), 60), "sde": (ReverseDiffusion(), 300)}[name]
@@ -99,8 +114,6 @@ def test_unequal_mixture_keeps_its_weights(name):
 
 
 def test_temperature_like_knob_widens_and_narrows_but_is_not_a_temperature():
-    from targets import SCHEDULES, euclidean_1d
-
     target = euclidean_1d([0.0], [1.0], [1.0], SCHEDULES["exploding"])
     like = target.sample(8000, generator=seeded(0))
     levels = noise_grid(target.process, GridConfig(steps=40))

@@ -178,3 +178,11 @@ def test_elements_beyond_the_vocabulary_are_refused():
     mol.AddConformer(Chem.Conformer(1))
     with pytest.raises(InputError, match=r"got element Md \(101\), expected 1 to 100"):
         featurise(mol)
+
+
+def test_featurising_again_and_again_neither_slows_down_nor_changes_the_molecule():
+    system = molecule_system(CIS)
+    before = system.mol.ToBinary(int(Chem.PropertyPickleOptions.AllProps))
+    for _ in range(30):
+        featurise(system.mol)
+    assert system.mol.ToBinary(int(Chem.PropertyPickleOptions.AllProps)) == before

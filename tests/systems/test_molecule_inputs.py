@@ -83,7 +83,7 @@ def test_a_pdb_that_lacks_one_hydrogen(tmp_path, atom):
     kept = [line for line in lines if not (line[12:16].strip() == atom and line[17:20] == "ALA")]
     assert len(kept) == len(lines) - 1
     (tmp_path / "one.pdb").write_text("".join(kept))
-    with pytest.raises(InputError, match="of residue ALA2 has . bonds.*hydrogens are missing"):
+    with pytest.raises(InputError, match=r"of residue ALA2 has . bonds.*hydrogens are missing"):
         molecule_system(tmp_path / "one.pdb")
 
 
@@ -114,7 +114,7 @@ def test_an_sdf_without_hydrogens_or_with_a_drawing(tmp_path):
 
 def test_when_every_record_is_bad_the_errors_are_listed(tmp_path):
     (tmp_path / "bad.sdf").write_text("a\n\n\nx\n$$$$\nb\n\n\ny\n$$$$\n")
-    with pytest.raises(InputError, match="record 1: malformed.*record 2: malformed"):
+    with pytest.raises(InputError, match=r"record 1: malformed.*record 2: malformed"):
         molecule_systems(tmp_path / "bad.sdf")
 
 

@@ -36,7 +36,9 @@ class Conformations:
         for name, value in (("positions", self.positions), ("forces", self.forces)):
             if value is not None and not torch.isfinite(value).all():
                 bad = int((~torch.isfinite(value)).flatten(1).any(1).nonzero()[0])
-                raise InputError(f"{name} of {self.system.name}: frame {bad} has values that are not finite; remove such frames")
+                raise InputError(
+                    f"{name} of {self.system.name}: frame {bad} has values that are not finite; remove such frames"
+                )
         if self.positions.shape[0] == 0:
             raise InputError(f"positions of {self.system.name}: got no frame, expected at least one")
 
@@ -67,7 +69,9 @@ class ConformationData:
         for index, entry in enumerate(entries):
             width = -(-entry.system.features.tokens // bucket) * bucket
             self.buckets.setdefault(width, []).append(index)
-        self._frames = torch.tensor([sum(len(self.entries[i]) for i in members) for members in self.buckets.values()], dtype=torch.float64)
+        self._frames = torch.tensor(
+            [sum(len(self.entries[i]) for i in members) for members in self.buckets.values()], dtype=torch.float64
+        )
 
     @property
     def has_forces(self) -> bool:

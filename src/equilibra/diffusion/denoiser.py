@@ -63,6 +63,8 @@ class Denoiser(ABC):
 
 def preconditioning(space: Space, parametrisation: Parametrisation, sigma: Tensor, data_scale: float) -> Preconditioning:
     """Returns the coefficients that turn a network's output into a displacement; see the module's table."""
+    if parametrisation not in get_args(Parametrisation):
+        raise ConfigError(f"parametrisation: got '{parametrisation}', expected one of {', '.join(get_args(Parametrisation))}")
     own = space.preconditioning(sigma, data_scale)
     zero, one = torch.zeros_like(sigma), torch.ones_like(sigma)
     if parametrisation == "edm":
@@ -74,9 +76,7 @@ def preconditioning(space: Space, parametrisation: Parametrisation, sigma: Tenso
     require_linear(space, f"the parametrisation '{parametrisation}'")
     if parametrisation == "x0":
         return Preconditioning(c_in=own.c_in, c_shift=-one, c_out=data_scale * one)
-    if parametrisation == "v":
-        return Preconditioning(c_in=own.c_in, c_shift=own.c_shift, c_out=-own.c_out)
-    raise ConfigError(f"parametrisation: got '{parametrisation}', expected one of {', '.join(get_args(Parametrisation))}")
+    return Preconditioning(c_in=own.c_in, c_shift=own.c_shift, c_out=-own.c_out)
 
 
 class NetworkDenoiser(nn.Module):
@@ -87,6 +87,10 @@ class NetworkDenoiser(nn.Module):
             ln(sigma / data scale) / 4 per moving field, and Features; returns a dict of raw outputs per moving field.
         process: Forward process.
         parametrisation: What the network's output means.
+
+    Raises:
+        ConfigError: If there is no such parametrisation.
+        SpaceError: If the parametrisation does not exist on the Space of a field.
     """
 
     def __init__(self, network: nn.Module, process: Process, parametrisation: Parametrisation = "edm") -> None:
@@ -94,6 +98,8 @@ class NetworkDenoiser(nn.Module):
         self.network = network
         self.process = process
         self.parametrisation: Parametrisation = parametrisation
+        for name in process.moving:  # wrong pairs are refused before any work
+            preconditioning(process.fields[name].space, parametrisation, torch.ones(1), process.fields[name].data_scale)
 
     def forward(self, state: State, t: Tensor, features: Features) -> Prediction:
         """Returns the prediction for a State in the rescaled variable at the times t (batch,)."""
@@ -126,7 +132,7 @@ class BoundDenoiser(Denoiser):
     Attributes:
         process: Forward process.
         function: Called with (state, t, features): a `NetworkDenoiser` or its compiled form.
-        features: Features of the batch; those of a longer batch are cut to the State's size.
+        features: Features of the batch; those of one system, shared, serve any number of samples.
     """
 
     process: Process

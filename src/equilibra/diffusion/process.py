@@ -92,7 +92,9 @@ class Process:
 
     def clean(self, state: State) -> State:
         """Projects every field on its Space."""
-        return state.replace(**{name: field.space.clean(state.fields[name], state.mask(name)) for name, field in self.fields.items()})
+        return state.replace(
+            **{name: field.space.clean(state.fields[name], state.mask(name)) for name, field in self.fields.items()}
+        )
 
     def degrees(self, state: State) -> Tensor:
         """Returns the true dimension of each batch element, over all fields, with shape (batch,)."""
@@ -101,11 +103,16 @@ class Process:
 
     def to_signal(self, state: State, t: Tensor) -> State:
         """Multiplies each field by alpha_t: from the rescaled variable to the one of the stochastic differential equation."""
-        return state.replace(**{name: state.fields[name] * expand(a, state.fields[name]) for name, a in self._alphas(t).items()})
+        return state.replace(
+            **{name: state.fields[name] * expand(a, state.fields[name]) for name, a in self._alphas(t).items()}
+        )
 
     def from_signal(self, state: State, t: Tensor) -> State:
         """Divides each field by alpha_t: the inverse of `to_signal`."""
-        return state.replace(**{name: state.fields[name] / expand(a, state.fields[name]) for name, a in self._alphas(t).items()})
+        return state.replace(
+            **{name: state.fields[name] / expand(a, state.fields[name]) for name, a in self._alphas(t).items()}
+        )
 
     def _alphas(self, t: Tensor) -> dict[str, Tensor]:
-        return {n: f.schedule.alpha(t) for n, f in self.fields.items() if f.schedule.preserves_variance}
+        moving = {name: self.fields[name].schedule for name in self.moving}
+        return {name: schedule.alpha(t) for name, schedule in moving.items() if schedule.preserves_variance}

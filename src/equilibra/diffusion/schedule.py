@@ -60,7 +60,9 @@ class VarianceExploding(Schedule):
 
     def __post_init__(self) -> None:
         if not 0.0 < self.sigma_min < self.sigma_max:
-            raise ConfigError(f"VarianceExploding: got sigma_min {self.sigma_min}, sigma_max {self.sigma_max}; expected 0 < min < max")
+            raise ConfigError(
+                f"VarianceExploding: got sigma_min {self.sigma_min}, sigma_max {self.sigma_max}; expected 0 < min < max"
+            )
         if self.convention == "A":
             object.__setattr__(self, "sigma_min", math.sqrt(2.0) * self.sigma_min)
             object.__setattr__(self, "sigma_max", math.sqrt(2.0) * self.sigma_max)
@@ -97,6 +99,13 @@ class VarianceLinear(Schedule):
     t_min: float = 1e-3
     preserves_variance: ClassVar[bool] = True
 
+    def __post_init__(self) -> None:
+        if not (self.scale > 0.0 and 0.0 <= self.beta_0 <= self.beta_1 and self.beta_1 > 0.0 and 0.0 < self.t_min < 1.0):
+            raise ConfigError(
+                f"VarianceLinear: got scale {self.scale}, beta_0 {self.beta_0}, beta_1 {self.beta_1}, t_min {self.t_min}; "
+                "expected scale > 0, 0 <= beta_0 <= beta_1, beta_1 > 0 and 0 < t_min < 1"
+            )
+
     def _log_alpha(self, t: Tensor) -> Tensor:
         return -0.25 * t**2 * (self.beta_1 - self.beta_0) - 0.5 * t * self.beta_0
 
@@ -117,10 +126,10 @@ class VarianceLinear(Schedule):
         return torch.exp(self._log_alpha(t))
 
     def time(self, sigma: Tensor) -> Tensor:  # noqa: D102
-        # -2 ln alpha = ln(1 + sigma^2/s^2) is a quadratic in t
+        # -2 ln alpha = ln(1 + sigma^2/s^2) is a quadratic in t; its root in the form that holds for a constant rate too
         target = torch.log1p((sigma / self.scale) ** 2)
         slope = self.beta_1 - self.beta_0
-        return (torch.sqrt(self.beta_0**2 + 2.0 * slope * target) - self.beta_0) / slope
+        return 2.0 * target / (torch.sqrt(self.beta_0**2 + 2.0 * slope * target) + self.beta_0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,6 +152,13 @@ class VarianceSigmoid(Schedule):
     beta_start: float = 1e-7
     scale: float = 1.0
     preserves_variance: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        if not (self.steps >= 2 and 0.0 < self.beta_start < self.beta_end < 1.0 and self.scale > 0.0):
+            raise ConfigError(
+                f"VarianceSigmoid: got {self.steps} steps, beta from {self.beta_start} to {self.beta_end}, scale {self.scale}; "
+                "expected at least 2 steps, 0 < beta_start < beta_end < 1 and scale > 0"
+            )
 
     @cached_property
     def log_alpha(self) -> Tensor:

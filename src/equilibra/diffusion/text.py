@@ -54,7 +54,9 @@ def _field(name: str, value: dict[str, Any]) -> Field:
         if kind not in SCHEDULES:
             raise ConfigError(unknown_key_message("schedule", kind, SCHEDULES))
         return Field(
-            space=space_from_name(space.pop("kind"), **space), schedule=SCHEDULES[kind](**schedule), data_scale=value["data_scale"]
+            space=space_from_name(space.pop("kind"), **space),
+            schedule=SCHEDULES[kind](**schedule),
+            data_scale=value["data_scale"],
         )
     except (KeyError, TypeError) as error:
         raise ConfigError(f"field '{name}' of the process: {error}") from error

@@ -13,6 +13,7 @@ freshly seeded integrators. So a run that is killed goes on with the last comple
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -56,7 +57,7 @@ class DynamicsConfig:
             if not getattr(self, name) > 0:
                 raise InputError(f"{name}: got {getattr(self, name)}, expected a positive number")
         rungs = (self.temperature, *self.ladder)
-        if any(high <= low for low, high in zip(rungs[:-1], rungs[1:], strict=True)):
+        if any(high <= low for low, high in itertools.pairwise(rungs)):
             raise InputError(f"ladder: got {self.ladder} above {self.temperature} K, expected ascending temperatures")
         if self.platform not in ("auto", "Reference", "CPU", "CUDA", "OpenCL"):
             raise InputError(f"platform: got '{self.platform}', expected auto, Reference, CPU, CUDA or OpenCL")
@@ -70,7 +71,9 @@ class DynamicsConfig:
 def geometric_ladder(low: float, high: float, rungs: int) -> tuple[float, ...]:
     """Returns the `rungs` - 1 temperatures above `low`, in geometric progression up to `high`, in K."""
     if rungs < 1 or high <= low:
-        raise InputError(f"replica exchange: got {rungs} rungs from {low} to {high} K, expected at least 1 rung and a higher top")
+        raise InputError(
+            f"replica exchange: got {rungs} rungs from {low} to {high} K, expected at least 1 rung and a higher top"
+        )
     ratio = (high / low) ** (1.0 / max(rungs - 1, 1))
     return tuple(round(low * ratio**k, 2) for k in range(1, rungs))
 
@@ -254,7 +257,8 @@ def run_blocks(
         arrays |= {"next_positions": state.positions, "next_velocities": state.velocities, "next_rungs": state.rungs}
         path = block_path(folder, index)
         with atomic_path(path) as temporary, temporary.open("wb") as file:
-            np.savez(file, **arrays)
+            content: dict[str, Any] = arrays
+            np.savez(file, **content)
         progress(index + 1, blocks)
 
 

@@ -38,7 +38,7 @@ class GeometricAttention(nn.Module):
         batch, tokens, dim = h.shape
         q, k, v = self.qkv(h).reshape(batch, tokens, 3, self.heads, dim // self.heads).permute(2, 0, 3, 1, 4)
         logits = torch.matmul(q, k.transpose(-1, -2)) / math.sqrt(dim // self.heads) + bias
-        weights = torch.softmax(logits.float(), dim=-1)
+        weights = torch.softmax(logits, dim=-1, dtype=torch.promote_types(logits.dtype, torch.float32))
         values = torch.matmul(weights.to(v.dtype), v).transpose(1, 2).reshape(batch, tokens, dim)
         u = torch.matmul(weights.permute(0, 2, 1, 3), vectors)  # (batch, tokens, heads, 3)
         following, after = u.roll(-1, dims=2), u.roll(-2, dims=2)
@@ -62,7 +62,9 @@ class GraphormerLayer(nn.Module):
         self.norm_attention = nn.LayerNorm(dim, elementwise_affine=False)
         self.norm_feedforward = nn.LayerNorm(dim, elementwise_affine=False)
         self.attention = GeometricAttention(dim, heads)
-        self.feedforward = nn.Sequential(nn.Linear(dim, expansion * dim), nn.GELU(approximate="tanh"), nn.Linear(expansion * dim, dim))
+        self.feedforward = nn.Sequential(
+            nn.Linear(dim, expansion * dim), nn.GELU(approximate="tanh"), nn.Linear(expansion * dim, dim)
+        )
         self.modulation = nn.Linear(dim, 6 * dim)
         # layers start as the identity, which keeps deep stacks stable without warm-up tricks
         nn.init.zeros_(self.modulation.weight)

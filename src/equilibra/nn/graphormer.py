@@ -96,17 +96,25 @@ class Graphormer(nn.Module):
         mask = graph.mask
         vectors = pair_vectors(x)
         r = safe_norm(vectors)
-        radial = self.basis(r) if graph.translations is None else image_basis(
-            self.basis, x, graph.translations, self.config.image_cutoff
+        radial = (
+            self.basis(r)
+            if graph.translations is None
+            else image_basis(self.basis, x, graph.translations, self.config.image_cutoff)
         )
         pair_mask = (mask[:, :, None] & mask[:, None, :]).to(x.dtype)
         pair_mask = pair_mask * (1.0 - torch.eye(x.shape[1], dtype=x.dtype, device=x.device))
         noise = self.noise(levels)
-        z = self.distance(radial.to(self.distance.weight.dtype)) + self.pair(graph.pair) + self.pair_noise(noise)[:, None, None, :]
+        z = (
+            self.distance(radial.to(self.distance.weight.dtype))
+            + self.pair(graph.pair)
+            + self.pair_noise(noise)[:, None, None, :]
+        )
         z = self.pair_hidden(nn.functional.silu(z))
         activated = nn.functional.silu(z)
         # summed before the product, which is linear: one row per token instead of one per pair
-        neighbourhood = self.pair_to_node((activated * pair_mask[..., None]).sum(2) * pair_mask.sum(2, keepdim=True).clamp(min=1.0).rsqrt())
+        neighbourhood = self.pair_to_node(
+            (activated * pair_mask[..., None]).sum(2) * pair_mask.sum(2, keepdim=True).clamp(min=1.0).rsqrt()
+        )
         h = self.node(graph.node) + noise[:, None, :] + neighbourhood + self.handedness(graph.handedness(x))
         if self.extra is not None and graph.extra is not None:
             h = h + self.extra(graph.extra)

@@ -69,9 +69,7 @@ def noise_grid(process: Process, config: GridConfig) -> list[Level]:
     else:
         sigma = (high ** (1 / config.rho) + ramp * (low ** (1 / config.rho) - high ** (1 / config.rho))) ** config.rho
     times = process.time(sigma)
-    levels = [
-        Level(float(t), {name: float(process.sigma(name, t)) for name in process.moving}) for t in times.clamp(max=1.0)
-    ]
+    levels = [Level(float(t), {name: float(process.sigma(name, t)) for name in process.moving}) for t in times.clamp(max=1.0)]
     if config.denoise:
         levels.append(Level(levels[-1].t, dict.fromkeys(process.moving, 0.0)))
     return levels

@@ -43,9 +43,7 @@ def decode(denoiser: Denoiser, latent: State, levels: list[Level]) -> State:
     return integrate(Heun(), denoiser, latent, levels, generator=torch.Generator(latent.device))
 
 
-def latent_path(
-    denoiser: Callable[[int], Denoiser], ends: State, levels: list[Level], *, steps: int
-) -> LatentPath:
+def latent_path(denoiser: Callable[[int], Denoiser], ends: State, levels: list[Level], *, steps: int) -> LatentPath:
     """Interpolates between two states.
 
     Arguments:
@@ -55,7 +53,9 @@ def latent_path(
         steps: Number of states on the path, the ends included.
     """
     if ends.batch_size != 2 or steps < 2:
-        raise ConfigError(f"latent path: got {ends.batch_size} states and {steps} steps; expected 2 states and at least 2 steps")
+        raise ConfigError(
+            f"latent path: got {ends.batch_size} states and {steps} steps; expected 2 states and at least 2 steps"
+        )
     # the flow ends at its smallest noise: decoding to the clean end would add an irreversible step
     noisy = [level for level in levels if not level.clean]
     process = denoiser(2).process
@@ -67,7 +67,10 @@ def latent_path(
             State(
                 {
                     name: field.space.interpolate(
-                        latent.fields[name][:1], latent.fields[name][1:], fraction, None if (m := latent.mask(name)) is None else m[:1]
+                        latent.fields[name][:1],
+                        latent.fields[name][1:],
+                        fraction,
+                        None if (m := latent.mask(name)) is None else m[:1],
                     )
                     for name, field in process.fields.items()
                 },
@@ -76,7 +79,7 @@ def latent_path(
         )
     path = decode(denoiser(steps), State.cat(points), noisy)
     back = path[[0, steps - 1]]
-    squared = torch.zeros(2, dtype=ends.dtype)
+    squared = torch.zeros(2, dtype=ends.dtype, device=ends.device)
     for name in process.moving:
         space = process.fields[name].space
         difference = space.project(space.log(ends.fields[name], back.fields[name]), ends.mask(name))

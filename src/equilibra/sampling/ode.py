@@ -58,6 +58,7 @@ class Heun(Sampler):
             return trial, None
         second = denoiser(trial, times(target, trial)).displacements
         steps = {
-            n: 0.5 * (level.sigma[n] - target.sigma[n]) * (first[n] / level.sigma[n] + second[n] / target.sigma[n]) for n in first
+            n: 0.5 * (level.sigma[n] - target.sigma[n]) * (first[n] / level.sigma[n] + second[n] / target.sigma[n])
+            for n in first
         }
         return move(denoiser, state, steps), None

@@ -1,5 +1,6 @@
 """The Sampler: a rule for one step between two noise levels; the integration loop exists once, here."""
 
+import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
@@ -77,7 +78,7 @@ def integrate(
     """
     memory = None
     with torch.no_grad():
-        for number, (level, target) in enumerate(zip(levels[:-1], levels[1:], strict=True)):
+        for number, (level, target) in enumerate(itertools.pairwise(levels)):
             state, memory = sampler.step(denoiser, state, level, target, memory=memory, generator=generator)
             state = denoiser.process.clean(state)
             progress(number + 1, state)
@@ -87,9 +88,7 @@ def integrate(
     return state
 
 
-def draw(
-    sampler: Sampler, denoiser: Denoiser, like: State, levels: Sequence[Level], *, generator: Generator
-) -> State:
+def draw(sampler: Sampler, denoiser: Denoiser, like: State, levels: Sequence[Level], *, generator: Generator) -> State:
     """Draws one sample for each batch element: prior at the first level, then `integrate`. `like` gives shapes, masks and fixed fields."""
     start = denoiser.process.prior(like, generator=generator, t=levels[0].t)
     return integrate(sampler, denoiser, start, levels, generator=generator)

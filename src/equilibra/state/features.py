@@ -53,12 +53,17 @@ class Features:
         width = longest if tokens is None else tokens
         if width < longest:
             raise ShapeError("Features.collate", f"a system of {longest} tokens", f"at most {width}")
-        lengths = torch.tensor([system.tokens for system in systems])
+        for scope in ("node", "pair", "graph"):
+            names = {frozenset(getattr(system, scope)) for system in systems}
+            if len(names) > 1:
+                raise ShapeError("Features.collate", [sorted(n) for n in names], f"the same {scope} features for all systems")
+        device = next(iter(systems[0].node.values())).device
+        lengths = torch.tensor([system.tokens for system in systems], device=device)
         return cls(
             node={k: torch.stack([_pad(s.node[k], width, 1) for s in systems]) for k in systems[0].node},
             pair={k: torch.stack([_pad(s.pair[k], width, 2) for s in systems]) for k in systems[0].pair},
             graph={k: torch.stack([s.graph[k] for s in systems]) for k in systems[0].graph},
-            mask=torch.arange(width)[None, :] < lengths[:, None],
+            mask=torch.arange(width, device=device)[None, :] < lengths[:, None],
         )
 
     def shared(self) -> Self:
@@ -69,7 +74,7 @@ class Features:
             node={k: v[None] for k, v in self.node.items()},
             pair={k: v[None] for k, v in self.pair.items()},
             graph={k: v[None] for k, v in self.graph.items()},
-            mask=torch.ones(1, self.tokens, dtype=torch.bool),
+            mask=torch.ones(1, self.tokens, dtype=torch.bool, device=next(iter(self.node.values())).device),
         )
 
     def to(self, device: torch.device | str) -> Self:

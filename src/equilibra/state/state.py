@@ -78,6 +78,10 @@ class State:
 
     def __getitem__(self, index: slice | Tensor | Sequence[int]) -> Self:
         chosen = index if isinstance(index, slice) else torch.as_tensor(index)
+        if not isinstance(chosen, slice) and chosen.ndim != 1:
+            raise ShapeError(
+                "State[...]", f"an index of {chosen.ndim} axes", "a slice or a list of batch elements, such as [3]"
+            )
         return type(self)(
             {name: value[chosen] for name, value in self.fields.items()},
             {name: value[chosen] for name, value in self.masks.items()},
@@ -85,7 +89,11 @@ class State:
 
     @classmethod
     def cat(cls, states: Sequence[Self]) -> Self:
-        """Joins States of the same fields along the batch."""
+        """Joins States of the same fields and masks along the batch."""
+        kinds = {(frozenset(state.fields), frozenset(state.masks)) for state in states}
+        if len(kinds) != 1:
+            listed = [(sorted(fields), sorted(masks)) for fields, masks in kinds]
+            raise ShapeError("State.cat", listed or "no state", "States with the same fields and the same masks")
         first = states[0]
         return cls(
             {name: torch.cat([state.fields[name] for state in states]) for name in first.fields},

@@ -140,9 +140,16 @@ def draw_blocks(
         block = None if path is None else _read(path)
         if block is None:
             start = time.perf_counter()
-            block = _draw(batched, sampler, levels, template(block_size), check, seed=seed, index=index, report=_report(
-                progress, valid, n, index * block_size, len(levels) - 1
-            ))
+            block = _draw(
+                batched,
+                sampler,
+                levels,
+                template(block_size),
+                check,
+                seed=seed,
+                index=index,
+                report=_report(progress, valid, n, index * block_size, len(levels) - 1),
+            )
             seconds += time.perf_counter() - start
             samples += block_size
             if path is not None:

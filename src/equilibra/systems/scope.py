@@ -34,4 +34,5 @@ class Scope:
         for key in values:
             if key not in known:
                 raise CheckpointError(unknown_key_message("key of the scope", key, known))
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+        converted: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+        return cls(**converted)

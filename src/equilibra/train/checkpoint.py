@@ -1,5 +1,6 @@
 """Checkpoints of a training run: one safetensors file with a JSON header, replaced atomically. Nothing is ever unpickled."""
 
+import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,8 +19,9 @@ def write_checkpoint(path: Path, tensors: Mapping[str, Tensor], header: Mapping[
     """Writes tensors and a JSON header to one file: to a temporary name, flushed, then renamed."""
     from safetensors.torch import save
 
-    metadata = {"header": json.dumps({"schema_version": SCHEMA_VERSION, **header})}
-    content = save({name: value.detach().cpu().contiguous() for name, value in tensors.items()}, metadata=metadata)
+    values = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+    metadata = {"header": json.dumps({"schema_version": SCHEMA_VERSION, "sha256": _digest(values), **header})}
+    content = save(values, metadata=metadata)
     write_bytes(path, content)
 
 
@@ -40,8 +42,20 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     except (SafetensorError, OSError, json.JSONDecodeError) as error:
         raise CheckpointError(f"checkpoint {path}: the file is corrupted ({error}); delete it to start again") from error
     if header.get("schema_version") != SCHEMA_VERSION:
-        raise CheckpointError(f"checkpoint {path}: got schema version {header.get('schema_version')}, expected {SCHEMA_VERSION}")
+        raise CheckpointError(
+            f"checkpoint {path}: got schema version {header.get('schema_version')}, expected {SCHEMA_VERSION}"
+        )
+    if header.get("sha256", _digest(tensors)) != _digest(tensors):
+        raise CheckpointError(f"checkpoint {path}: the file is corrupted (its hash is another); delete it to start again")
     return tensors, header
+
+
+def _digest(tensors: Mapping[str, Tensor]) -> str:
+    digest = hashlib.sha256()
+    for name, value in sorted(tensors.items()):
+        digest.update(name.encode())
+        digest.update(value.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def optimiser_tensors(optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:

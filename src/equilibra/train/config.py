@@ -65,6 +65,11 @@ class TrainConfig:
         for name in ("learning_rate", "clip", "noise_median", "noise_width"):
             if not getattr(self, name) > 0:
                 raise ConfigError(f"{name}: got {getattr(self, name)}, expected a positive number")
+        for name in ("warmup", "weight_decay"):
+            if not getattr(self, name) >= 0:
+                raise ConfigError(f"{name}: got {getattr(self, name)}, expected a number that is not negative")
+        if self.threads is not None and self.threads < 1:
+            raise ConfigError(f"threads: got {self.threads}, expected at least 1")
         if not 0.0 <= self.ema < 1.0:
             raise ConfigError(f"ema: got {self.ema}, expected a number from 0 up to, but not including, 1")
         if self.schedule not in ("cosine", "inverse-sqrt", "constant"):

@@ -14,11 +14,12 @@ from equilibra.data.conformations import ConformationData
 from equilibra.diffusion.denoiser import NetworkDenoiser
 from equilibra.diffusion.objectives.batch import TrainingBatch
 from equilibra.diffusion.objectives.score_matching import ScoreMatching
-from equilibra.errors import DivergenceError
+from equilibra.errors import CheckpointError, DivergenceError
 from equilibra.state.randomness import generator_for
 from equilibra.train.average import WeightAverage
 from equilibra.train.checkpoint import optimiser_tensors, restore_optimiser, write_checkpoint
 from equilibra.train.config import TrainConfig, learning_rate
+from equilibra.train.interruption import Interruption
 
 BATCH_STREAM, NOISE_STREAM = 1, 2
 
@@ -51,7 +52,9 @@ class TrainingData(lightning.LightningDataModule):
     def train_dataloader(self) -> DataLoader[Any]:
         """Returns the loader; batches are made in the main process, since making one is an index operation."""
         rank = self.trainer.global_rank if self.trainer is not None else 0
-        return DataLoader(StepBatches(self.data, self.config, first=self.first, rank=rank), batch_size=None, shuffle=False)
+        batches = StepBatches(self.data, self.config, first=self.first, rank=rank)
+        # a generator of its own: the loader seeds its workers, of which there are none, from the global one otherwise
+        return DataLoader(batches, batch_size=None, shuffle=False, generator=torch.Generator())
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
         """Moves a batch to its device."""
@@ -69,6 +72,7 @@ class DenoiserTraining(lightning.LightningModule):
         folder: Where checkpoints and the log go.
         first: First step; more than 0 for a resumed run.
         restored: Tensors of the checkpoint that the run goes on from.
+        interruption: Tells whether to stop after the present step; by default never.
         progress: Called after each logged step with the step and the averaged log values.
     """
 
@@ -81,6 +85,7 @@ class DenoiserTraining(lightning.LightningModule):
         *,
         first: int = 0,
         restored: dict[str, Tensor] | None = None,
+        interruption: Interruption | None = None,
         progress: Callable[[int, dict[str, float]], None] = lambda step, values: None,
     ) -> None:
         super().__init__()
@@ -91,14 +96,18 @@ class DenoiserTraining(lightning.LightningModule):
         self.folder = folder
         self.step = first
         self.restored = restored
+        self.interruption = interruption or Interruption()
         self.progress = progress
         self._recent: list[dict[str, Tensor]] = []
         if config.compile:
             # in place: parameters keep their names, and the objective goes on calling the denoiser
             denoiser.network.compile(dynamic=False)
         if restored is not None:
-            own = {name: restored[f"module.{name}"] for name in self.state_dict()}
-            self.load_state_dict(own)
+            own = {key.removeprefix("module."): value for key, value in restored.items() if key.startswith("module.")}
+            try:
+                self.load_state_dict(own)
+            except RuntimeError as error:
+                raise CheckpointError(f"checkpoint in '{folder}': it does not fit this network: {error}") from error
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Returns AdamW; its learning rate is set at each step."""
@@ -123,7 +132,7 @@ class DenoiserTraining(lightning.LightningModule):
         parts = self.objective(self.denoiser, data, generator=generator)
         if not torch.isfinite(parts["loss"]):
             raise DivergenceError(
-                f"training diverged at step {step}: the loss is {float(parts['loss'])}. The checkpoint of the last good step is kept; "
+                f"training diverged at step {step}: the loss is {float(parts['loss'].detach())}. The checkpoint of the last good step is kept; "
                 "use a smaller --learning-rate"
             )
         self._recent.append({name: value.detach() for name, value in parts.items()})
@@ -136,7 +145,8 @@ class DenoiserTraining(lightning.LightningModule):
         self.average.update(self.denoiser, self.step)
         self.step += 1
         if self.step % config.log_every == 0 or self.step == config.steps:
-            values = {name: float(torch.stack([r[name] for r in self._recent]).mean()) for name in self._recent[0]}
+            # the part that comes from a checkpoint is on the CPU
+            values = {name: float(torch.stack([r[name].cpu() for r in self._recent]).mean()) for name in self._recent[0]}
             values["learning_rate"] = learning_rate(config, self.step - 1)
             self._recent.clear()
             if self.trainer.is_global_zero:
@@ -145,14 +155,26 @@ class DenoiserTraining(lightning.LightningModule):
                 if self.logger is not None:
                     self.logger.log_metrics(values, self.step)
                 self.progress(self.step, values)
-        if (self.step % config.checkpoint_every == 0 or self.step == config.steps) and self.trainer.is_global_zero:
+        stop = self.interruption.requested and self.step < config.steps
+        if (stop or self.step % config.checkpoint_every == 0 or self.step == config.steps) and self.trainer.is_global_zero:
             self.save()
+        if stop:
+            raise KeyboardInterrupt
 
     def save(self) -> None:
-        """Writes the checkpoint of the present step."""
+        """Writes the checkpoint of the present step.
+
+        Raises:
+            DivergenceError: If a weight is not finite; the checkpoint of the last good step stays in place.
+        """
         optimiser: Any = self.optimizers()
         tensors = {f"module.{name}": value for name, value in self.state_dict().items()}
         tensors |= optimiser_tensors(optimiser.optimizer)
+        if not all(bool(torch.isfinite(value).all()) for value in tensors.values()):
+            raise DivergenceError(
+                f"training diverged before step {self.step}: there are weights that are not finite. The checkpoint of the last good step is "
+                "kept; use a smaller --learning-rate"
+            )
         recent = [{name: float(value) for name, value in entry.items()} for entry in self._recent]
         write_checkpoint(self.folder / "checkpoint.safetensors", tensors, {"step": self.step, "recent": recent})
 

@@ -4,20 +4,23 @@ import dataclasses
 import json
 import logging
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from equilibra.atomic import write_text
 from equilibra.data.conformations import ConformationData
 from equilibra.diffusion.denoiser import NetworkDenoiser
 from equilibra.diffusion.objectives.noise_levels import NoiseLevels
 from equilibra.diffusion.objectives.score_matching import ScoreMatching
-from equilibra.atomic import write_text
+from equilibra.memory import keep_freed_memory
 from equilibra.run_folder import claim
 from equilibra.train.checkpoint import read_checkpoint
 from equilibra.train.config import TrainConfig
+from equilibra.train.interruption import Interruption
 
 Progress = Callable[[int, dict[str, float]], None]
 
@@ -49,15 +52,12 @@ def train_denoiser(
 
     Raises:
         CheckpointError: If the folder holds another run, or a corrupted checkpoint.
-        DivergenceError: If the loss leaves the finite numbers; the last good checkpoint is kept.
+        DivergenceError: If the loss or the weights leave the finite numbers; the last good checkpoint is kept.
+        KeyboardInterrupt: If it was interrupted or terminated. The step at hand was finished and its checkpoint written; the same call
+            goes on from there.
     """
-    import lightning
-    from lightning.pytorch.loggers import TensorBoardLogger
+    from equilibra.train.module import DenoiserTraining
 
-    from equilibra.train.module import DenoiserTraining, TrainingData
-
-    if config.threads is not None:
-        torch.set_num_threads(config.threads)
     claim(folder, {**identity, "train": _defining(config)})
     objective = ScoreMatching(
         denoiser.process,
@@ -70,33 +70,77 @@ def train_denoiser(
         restored, header = read_checkpoint(checkpoint)
         first, recent = int(header["step"]), header["recent"]
     _cut_log(folder / "log.jsonl", first)
-    module = DenoiserTraining(denoiser, objective, config, folder, first=first, restored=restored, progress=progress)
+    interruption = Interruption()
+    module = DenoiserTraining(
+        denoiser, objective, config, folder, first=first, restored=restored, interruption=interruption, progress=progress
+    )
     module.restore_recent(recent)
     if first < config.steps:
-        logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+        keep_freed_memory()
+        with _settings(config), interruption.listening():
+            _fit(module, data, config, folder, first)
+    return {name: value.detach().cpu() for name, value in module.average.state_of().items()}
+
+
+def _fit(module: Any, data: ConformationData, config: TrainConfig, folder: Path, first: int) -> None:
+    import lightning
+    from lightning.pytorch.loggers import TensorBoardLogger
+
+    from equilibra.train.module import TrainingData
+
+    trainer = lightning.Trainer(
+        accelerator=config.accelerator,
+        devices=config.devices,
+        num_nodes=config.nodes,
+        strategy=config.strategy,
+        precision="bf16-mixed" if config.precision == "bf16" else "32-true",
+        max_steps=config.steps - first,
+        max_epochs=1,
+        gradient_clip_val=config.clip,
+        logger=TensorBoardLogger(str(folder), name="tensorboard", version=""),
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+        deterministic="warn" if config.accelerator == "cpu" else None,
+        num_sanity_val_steps=0,
+    )
+    try:
+        trainer.fit(module, datamodule=TrainingData(data, config, first))
+    except SystemExit as end:
+        # Lightning turns interrupts into the end of the process; what a caller sees is an interrupt
+        raise KeyboardInterrupt(_stopped(module, config)) from end
+    if module.step < config.steps:
+        raise KeyboardInterrupt(_stopped(module, config))
+
+
+def _stopped(module: Any, config: TrainConfig) -> str:
+    return f"training stopped at step {module.step} of {config.steps}; the same call goes on from the last checkpoint"
+
+
+@contextmanager
+def _settings(config: TrainConfig) -> Iterator[None]:
+    """Sets threads, determinism, warnings and logging for a training, and puts back what was there before."""
+    threads = torch.get_num_threads()
+    deterministic = torch.are_deterministic_algorithms_enabled()
+    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
+    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
+    levels = [logger.level for logger in loggers]
+    try:
+        if config.threads is not None:
+            torch.set_num_threads(config.threads)
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
         with warnings.catch_warnings():
             # Lightning advises on loader workers and on the batch count; batches here are index operations
             warnings.filterwarnings("ignore", module="lightning")
             warnings.filterwarnings("ignore", module="torch")
-            trainer = lightning.Trainer(
-                accelerator=config.accelerator,
-                devices=config.devices,
-                num_nodes=config.nodes,
-                strategy=config.strategy,
-                precision="bf16-mixed" if config.precision == "bf16" else "32-true",
-                max_steps=config.steps - first,
-                max_epochs=1,
-                gradient_clip_val=config.clip,
-                logger=TensorBoardLogger(str(folder), name="tensorboard", version=""),
-                enable_checkpointing=False,
-                enable_progress_bar=False,
-                enable_model_summary=False,
-                use_distributed_sampler=False,
-                deterministic="warn" if config.accelerator == "cpu" else None,
-                num_sanity_val_steps=0,
-            )
-            trainer.fit(module, datamodule=TrainingData(data, config, first))
-    return {name: value.detach().cpu() for name, value in module.average.state_of().items()}
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+        torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
+        torch.set_num_threads(threads)
 
 
 def _defining(config: TrainConfig) -> dict[str, Any]:

@@ -60,7 +60,8 @@ class TargetMixture(nn.Module):
 
     def weight(self, cells: Tensor) -> Tensor:
         """Returns c in [0, 1] for each item."""
-        return (self.numerator / self.denominator).clamp(0.0, 1.0).flatten()[cells]
+        # classes of padding bring no residuals: their averages decay to zero
+        return (self.numerator / self.denominator.clamp(min=1e-30)).clamp(0.0, 1.0).flatten()[cells]
 
     @torch.no_grad()
     def update(self, cells: Tensor, residual_dsm: Tensor, residual_tsm: Tensor, unit: Tensor) -> None:
@@ -126,6 +127,6 @@ class ScoreMatching(nn.Module):
         per_sample = total / self.process.degrees(state)
         level = torch.log(self.process.sigma(self.process.reference, t)).detach()
         order = torch.argsort(level)
-        thirds = per_sample.detach()[order].chunk(3) if state.batch_size >= 3 else (per_sample.detach(),) * 3
+        thirds = per_sample.detach()[order].tensor_split(3) if state.batch_size >= 3 else (per_sample.detach(),) * 3
         names = ("loss_small_noise", "loss_middle_noise", "loss_large_noise")
         return {"loss": per_sample.mean(), **{name: part.mean() for name, part in zip(names, thirds, strict=True)}}

@@ -29,7 +29,9 @@ def parse_peptide(name: str) -> list[str]:
             known = [*ONE_LETTER, *CAPS]
             raise InputError(f"peptide '{name}': {unknown_key_message('residue', residue, known)}")
         if (residue == "ACE" and index != 0) or (residue == "NME" and index != len(residues) - 1):
-            raise InputError(f"peptide '{name}': cap {residue} at position {index + 1}; ACE is allowed only first, NME only last")
+            raise InputError(
+                f"peptide '{name}': cap {residue} at position {index + 1}; ACE is allowed only first, NME only last"
+            )
     if all(residue in CAPS for residue in residues):
         raise InputError(f"peptide '{name}': no amino acid between the caps; write for example ACE-ALA-NME")
     return residues

@@ -83,7 +83,7 @@ def unspecified_stereo(mol: Any) -> list[str]:
     from rdkit import Chem
 
     words = []
-    for element in Chem.FindPotentialStereo(mol):
+    for element in _elements(mol):
         if element.specified != Chem.StereoSpecified.Unspecified:
             continue
         if element.type == Chem.StereoType.Atom_Tetrahedral:
@@ -117,7 +117,7 @@ def perceive_stereo(mol: Any) -> Stereo:
         )
     order = canonical_order(mol)
     centres, double_bonds = [], []
-    for element in Chem.FindPotentialStereo(mol):
+    for element in _elements(mol):
         if element.type == Chem.StereoType.Atom_Tetrahedral:
             atom = mol.GetAtomWithIdx(element.centeredOn)
             neighbours = sorted((n.GetIdx() for n in atom.GetNeighbors()), key=order.__getitem__)
@@ -144,11 +144,27 @@ def canonical_order(mol: Any) -> list[tuple[int, int, int, int]]:
     """Returns for each atom a key that orders atoms canonically: heavier elements first, then by canonical ranks."""
     from rdkit import Chem
 
+    mol = _clean(mol)
     plain = Chem.CanonicalRankAtoms(mol, breakTies=False, includeChirality=False, includeAtomMaps=False)
     stereo = Chem.CanonicalRankAtoms(mol, breakTies=False, includeChirality=True, includeAtomMaps=False)
     unique = Chem.CanonicalRankAtoms(mol, breakTies=True, includeChirality=True, includeAtomMaps=False)
     numbers = [-atom.GetAtomicNum() for atom in mol.GetAtoms()]
     return list(zip(numbers, plain, stereo, unique, strict=True))
+
+
+def _elements(mol: Any) -> list[Any]:
+    from rdkit import Chem
+
+    # RDKit appends to the ring stereo properties of the molecule at each call, which soon takes for ever
+    return list(Chem.FindPotentialStereo(_clean(mol)))
+
+
+def _clean(mol: Any) -> Any:
+    from rdkit import Chem
+
+    copy = Chem.Mol(mol)
+    copy.ClearComputedProps(includeRings=False)
+    return copy
 
 
 def _double_bond(bond: Any, order: list[tuple[int, int, int, int]]) -> list[int]:

@@ -1,0 +1,46 @@
+"""`equilibra evaluate`: two ensembles, and how far apart they are."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from equilibra.cli.checks import at_least, writable
+from equilibra.cli.console import say
+from equilibra.errors import InputError
+
+NAME = "evaluate"
+EXAMPLE = "Examples:\n\nequilibra evaluate out/ md/\n\nequilibra evaluate my.xtc:my.pdb md/ --json metrics.json"
+
+
+def run(
+    ctx: typer.Context,
+    a: Annotated[
+        str, typer.Argument(help="The ensemble: a folder of samples or of a simulation, or FILE:TOPOLOGY.", metavar="A")
+    ],
+    b: Annotated[str, typer.Argument(help="The reference, likewise; several runs give the better floor.", metavar="B")],
+    n: Annotated[int, typer.Option("-n", help="Largest number of conformations on each side.")] = 10_000,
+    json: Annotated[Path | None, typer.Option("--json", help="Write the numbers to this file, too.")] = None,
+    seed: Annotated[int, typer.Option("--seed", help="Seed of the draws.")] = 0,
+    lag: Annotated[int, typer.Option("--lag", help="Lag of the TICA in frames of the reference; 0 leaves it out.")] = 10,
+    include_rejected: Annotated[
+        bool, typer.Option("--include-rejected", help="Count the samples of A that failed the checks, too.")
+    ] = False,
+) -> None:
+    """Measure an ensemble against a reference: every number beside its error, its noise floor and a baseline."""
+    at_least("-n", n, 2)
+    at_least("--seed", seed, 0)
+    at_least("--lag", lag, 0)
+    if json is not None:
+        if json.is_dir():
+            raise InputError(f"--json: '{json}' is a folder, expected a file")
+        writable(json.parent)
+
+    from equilibra.report.evaluation import evaluate
+
+    result = evaluate(a, b, n=n, seed=seed, lag=lag or None, include_rejected=include_rejected)
+    say(ctx, result.to_text().rstrip("\n"))
+    if json is not None:
+        from equilibra.atomic import write_text
+
+        write_text(json, result.to_json() + "\n")

@@ -1,0 +1,101 @@
+"""What `train` and `fine-tune` share: their options, and the run with its progress bar."""
+
+import dataclasses
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from equilibra.cli.checks import at_least, writable
+from equilibra.cli.console import bar, say
+from equilibra.errors import InputError
+from equilibra.train.config import TrainConfig
+
+if TYPE_CHECKING:
+    from equilibra.data.trajectory import TrajectoryFiles
+    from equilibra.systems.model import Model
+
+Trajectory = Annotated[
+    list[Path], typer.Option("--trajectory", help="XTC, DCD, HDF5 or npz file of frames at equilibrium; repeat it for several.")
+]
+Topology = Annotated[Path, typer.Option("--topology", help="PDB or SDF file of the molecule, with all hydrogens.")]
+Forces = Annotated[
+    list[Path] | None, typer.Option("--forces", help="npz file of the forces in eV/Å of each trajectory, in the same order.")
+]
+Stride = Annotated[int, typer.Option("--stride", help="Use every stride-th frame.")]
+Skip = Annotated[int, typer.Option("--skip", help="Frames left out at the start of each trajectory.")]
+Temperature = Annotated[float, typer.Option("--temperature", help="Temperature of the trajectories, in K.")]
+Out = Annotated[Path, typer.Option("--out", "-o", help="Run folder; the model goes to its sub-folder `model`.")]
+Steps = Annotated[int, typer.Option("--steps", help="Optimiser steps of the whole run.")]
+BatchSize = Annotated[int, typer.Option("--batch-size", help="Conformations per step, over all devices.")]
+LearningRate = Annotated[float, typer.Option("--learning-rate", help="Peak learning rate of AdamW.")]
+Schedule = Annotated[str, typer.Option("--schedule", help="cosine (to zero), inverse-sqrt (after the warm-up) or constant.")]
+Warmup = Annotated[int, typer.Option("--warmup", help="Steps of linear warm-up.")]
+WeightDecay = Annotated[float, typer.Option("--weight-decay", help="Decoupled weight decay.")]
+Clip = Annotated[float, typer.Option("--clip", help="Largest gradient norm.")]
+Ema = Annotated[float, typer.Option("--ema", help="Decay per step of the averaged weights, which the model keeps.")]
+NoiseMedian = Annotated[float, typer.Option("--noise-median", help="Median training noise, in units of the data's spread.")]
+NoiseWidth = Annotated[float, typer.Option("--noise-width", help="Standard deviation of the logarithm of the training noise.")]
+UseForces = Annotated[bool, typer.Option("--use-forces/--ignore-forces", help="Use the forces, if there are any, in the loss.")]
+Precision = Annotated[str, typer.Option("--precision", help="bf16 or fp32.")]
+Compile = Annotated[bool, typer.Option("--compile/--no-compile", help="Compile the network.")]
+Threads = Annotated[int | None, typer.Option("--threads", help="CPU threads; by default PyTorch's choice.")]
+Seed = Annotated[int, typer.Option("--seed", help="Seed of weights, batches and noise.")]
+CheckpointEvery = Annotated[int, typer.Option("--checkpoint-every", help="Steps between checkpoints.")]
+LogEvery = Annotated[int, typer.Option("--log-every", help="Steps between log lines.")]
+Devices = Annotated[int, typer.Option("--devices", help="Devices per node.")]
+Nodes = Annotated[int, typer.Option("--nodes", help="Nodes.")]
+Strategy = Annotated[str, typer.Option("--strategy", help="Lightning's strategy, such as ddp.")]
+Accelerator = Annotated[str, typer.Option("--accelerator", help="Lightning's accelerator: auto, cpu, gpu, ...")]
+
+Progress = Callable[[int, dict[str, float]], None]
+
+
+def config_of(options: dict[str, Any]) -> TrainConfig:
+    """Makes the configuration of the verb's options; those that are not its own are left out."""
+    known = {field.name for field in dataclasses.fields(TrainConfig)}
+    values = {name: value for name, value in options.items() if name in known}
+    values["forces"] = options["use_forces"]
+    at_least("--warmup", values["warmup"], 0)
+    at_least("--weight-decay", values["weight_decay"], 0)
+    at_least("--seed", values["seed"], 0)
+    at_least("--threads", values["threads"], 1)
+    return TrainConfig(**values)
+
+
+def files_of(options: dict[str, Any]) -> "TrajectoryFiles":
+    """Makes the description of the data, and checks that its files are there and the run folder can be written."""
+    if not options["temperature"] > 0:
+        raise InputError(f"--temperature: got {options['temperature']}, expected a positive number in K")
+    writable(options["out"])
+
+    from equilibra.data.trajectory import TrajectoryFiles
+
+    return TrajectoryFiles(
+        topology=options["topology"],
+        trajectories=tuple(options["trajectory"]),
+        forces=tuple(options["forces"] or ()),
+        stride=options["stride"],
+        skip=options["skip"],
+    )
+
+
+def watch(ctx: typer.Context, out: Path, config: TrainConfig, train: Callable[[Progress], "Model"]) -> None:
+    """Runs a training with its progress bar, and prints where the model is."""
+    if (out / "checkpoint.safetensors").is_file():
+        say(ctx, f"going on with '{out}' from its checkpoint")
+    start = time.monotonic()
+    first: list[tuple[int, float]] = []
+    with bar(ctx, "training", config.steps) as shown:
+
+        def progress(step: int, values: dict[str, float]) -> None:
+            now = time.monotonic()
+            first.append((step, now))
+            rate = (step - first[0][0]) / (now - first[0][1]) if len(first) > 1 and now > first[0][1] else 0.0
+            shown.update(step, note=f"{step:,}/{config.steps:,} loss {values['loss']:.4f}, {rate:.1f} steps/s")
+
+        model = train(progress)
+    say(ctx, f"'{model.name}', {model.parameters():,} weights, in '{out / 'model'}' after {time.monotonic() - start:,.0f} s")
+    say(ctx, f"sample it: equilibra sample {model.domain} MOLECULE --model {out / 'model'}")

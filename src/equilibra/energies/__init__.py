@@ -1,0 +1,1 @@
+"""Energies and the engines that sample them: force fields, and reference molecular dynamics."""

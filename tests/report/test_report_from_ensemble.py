@@ -1,0 +1,99 @@
+"""The report of an ensemble: what it gathers, and what it refuses."""
+
+import numpy as np
+import pytest
+
+from equilibra.errors import InputError
+from equilibra.report.from_ensemble import basin, report_data, write_report
+from equilibra.systems.molecule import MoleculeEnsemble, molecule_system
+from equilibra.systems.molecule.reference import bond_pairs, reference_of
+
+
+@pytest.fixture(scope="module")
+def system():
+    return molecule_system("ACE-ALA-NME")
+
+
+def make(system, frames=80, seed=0, **options):
+    x = system.reference + 0.02 * np.random.default_rng(seed).normal(size=(frames, system.atoms, 3))
+    x[3] *= [-1.0, 1.0, 1.0]
+    provenance = {
+        "temperature_k": 310.0,
+        "network_calls": 26,
+        "seed": 1,
+        "timing": {"samples_per_second": 12.5, "seconds": 1.0},
+    }
+    return MoleculeEnsemble.from_frames(system, x, provenance=provenance, **options)
+
+
+def test_the_report_counts_the_rejected_and_names_bonds(system):
+    ensemble = make(system)
+    data = report_data(ensemble)
+    table = {row.check: (row.passed, row.total) for row in data.validity}
+    assert table["all"] == (len(ensemble), 80)
+    assert len(ensemble) < 80
+    assert data.temperature == 310.0
+    assert data.highlights == {"network calls per sample": 26, "samples per second": 12.5}
+    assert "timing" not in data.provenance
+    assert "ACE1 C–ALA2 N" in data.bonds.names
+    i, j = bond_pairs(system)[4]
+    lengths = np.linalg.norm(ensemble.positions[:, i].astype(float) - ensemble.positions[:, j], axis=-1)
+    assert data.bonds.mean[4] == pytest.approx(lengths.mean(), rel=1e-6)
+    assert data.representatives[0].pdb.count("ATOM") == 22
+    assert sum(structure.population for structure in data.representatives) == pytest.approx(1.0)
+
+
+def test_weights_count(system):
+    log_weights = np.linspace(-3.0, 3.0, 80)
+    ensemble = make(system, log_weights=log_weights)
+    data = report_data(ensemble)
+    i, j = bond_pairs(system)[0]
+    lengths = np.linalg.norm(ensemble.positions[:, i].astype(float) - ensemble.positions[:, j], axis=-1)
+    assert data.bonds.mean[0] == pytest.approx(np.average(lengths, weights=ensemble.weights), rel=1e-6)
+    np.testing.assert_allclose(data.weights, ensemble.weights)
+
+
+def test_a_reference_may_be_an_ensemble_or_compact(system, tmp_path):
+    ensemble, other = make(system), make(system, seed=1)
+    compact = reference_of(other.positions, system, "compact")
+    from_runs = report_data(ensemble, reference=other, label="runs")
+    from_compact = report_data(ensemble, reference=compact)
+    np.testing.assert_array_equal(from_runs.bonds.reference_mean, from_compact.bonds.reference_mean)
+    assert (from_runs.reference_label, from_compact.reference_label) == ("runs", "compact")
+    page = write_report(ensemble, tmp_path / "deep" / "page.html", reference=compact)
+    assert "compact" in page.read_text()
+    ethanol = molecule_system("CCO")
+    of_ethanol = MoleculeEnsemble(system=ethanol, positions=ethanol.reference[None])
+    with pytest.raises(InputError, match="is not of CCO"):
+        report_data(of_ethanol, reference=compact, temperature=300.0)
+
+
+def test_constrained_bonds_of_a_reference_are_left_out(system):
+    ensemble = make(system)
+    rigid = np.repeat(system.reference[None], 5, axis=0)
+    data = report_data(ensemble, reference=reference_of(rigid, system, "rigid"))
+    assert data.bonds is None
+
+
+def test_molecules_without_torsions_and_of_unknown_temperature(tmp_path):
+    benzene = molecule_system("c1ccccc1")
+    ensemble = MoleculeEnsemble(system=benzene, positions=np.repeat(benzene.reference[None], 4, axis=0))
+    with pytest.raises(InputError, match="temperature of the ensemble is not known"):
+        write_report(ensemble, tmp_path)
+    data = report_data(ensemble, temperature=300.0)
+    assert [structure.label for structure in data.representatives] == ["first sample"]
+    assert write_report(ensemble, tmp_path, temperature=300.0) == tmp_path / "report.html"
+
+
+def test_basins_have_names():
+    degrees = {
+        (-70, -20): "alpha-R",
+        (-75, 150): "PII",
+        (-150, 155): "beta",
+        (60, 45): "alpha-L",
+        (70, -60): "C7ax",
+        (55, 170): "epsilon",
+    }
+    for (phi, psi), name in degrees.items():
+        assert basin(np.radians(phi), np.radians(psi)) == name
+        assert basin(np.radians(phi + 360), np.radians(psi - 360)) == name

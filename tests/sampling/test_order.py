@@ -14,8 +14,8 @@ from equilibra.sampling.sampler import integrate
 
 SOLVERS = {"euler": Euler(), "heun": Heun(), "dpm2m": DPMSolver2M()}
 RANGES = {"euclidean": (0.1, 10.0), "torus": (0.1, 3.0), "so3": (0.2, 2.0)}
-STEPS = [24, 48, 96, 192]
-REFERENCE = 768
+STEPS = [20, 40, 80, 160]
+REFERENCE = 1000
 
 
 @pytest.fixture(scope="module", params=list(RANGES))

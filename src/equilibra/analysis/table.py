@@ -79,6 +79,9 @@ class EvaluationTable:
         """Returns the table as a JSON text; numbers that are not finite become null."""
         return json.dumps(self.to_dict(), indent=2, allow_nan=False, ensure_ascii=False)
 
+    def __str__(self) -> str:
+        return self.to_text()
+
     def to_text(self) -> str:
         """Returns the table as aligned text for people, with the definitions below."""
         head = ("metric", "value", "error", "reference", "floor", "baseline", "N", "unit")

@@ -6,14 +6,13 @@ from typing import Annotated
 import typer
 
 from equilibra.cli import training as options
-from equilibra.train.config import TrainConfig
+from equilibra.train.config import FINE_TUNING
 
 NAME = "fine-tune"
 EXAMPLE = (
     "Example:\n\nequilibra fine-tune molecule-ala2 --trajectory my.xtc --topology my.pdb -o runs/tuned/\n\n"
     "Repeat the command to go on with an interrupted run."
 )
-DEFAULT = TrainConfig(steps=2000, warmup=100, learning_rate=3e-4)
 
 
 def run(
@@ -29,27 +28,27 @@ def run(
     name: Annotated[
         str | None, typer.Option("--name", help="Name of the new model; by default the old one's with `-tuned`.")
     ] = None,
-    steps: options.Steps = DEFAULT.steps,
-    batch_size: options.BatchSize = DEFAULT.batch_size,
-    learning_rate: options.LearningRate = DEFAULT.learning_rate,
-    schedule: options.Schedule = DEFAULT.schedule,
-    warmup: options.Warmup = DEFAULT.warmup,
-    weight_decay: options.WeightDecay = DEFAULT.weight_decay,
-    clip: options.Clip = DEFAULT.clip,
-    ema: options.Ema = DEFAULT.ema,
-    noise_median: options.NoiseMedian = DEFAULT.noise_median,
-    noise_width: options.NoiseWidth = DEFAULT.noise_width,
-    use_forces: options.UseForces = DEFAULT.forces,
-    precision: options.Precision = DEFAULT.precision,
-    compile: options.Compile = DEFAULT.compile,
-    threads: options.Threads = DEFAULT.threads,
-    seed: options.Seed = DEFAULT.seed,
-    checkpoint_every: options.CheckpointEvery = DEFAULT.checkpoint_every,
-    log_every: options.LogEvery = DEFAULT.log_every,
-    devices: options.Devices = DEFAULT.devices,
-    nodes: options.Nodes = DEFAULT.nodes,
-    strategy: options.Strategy = DEFAULT.strategy,
-    accelerator: options.Accelerator = DEFAULT.accelerator,
+    steps: options.Steps = FINE_TUNING.steps,
+    batch_size: options.BatchSize = FINE_TUNING.batch_size,
+    learning_rate: options.LearningRate = FINE_TUNING.learning_rate,
+    schedule: options.Schedule = FINE_TUNING.schedule,
+    warmup: options.Warmup = FINE_TUNING.warmup,
+    weight_decay: options.WeightDecay = FINE_TUNING.weight_decay,
+    clip: options.Clip = FINE_TUNING.clip,
+    ema: options.Ema = FINE_TUNING.ema,
+    noise_median: options.NoiseMedian = FINE_TUNING.noise_median,
+    noise_width: options.NoiseWidth = FINE_TUNING.noise_width,
+    use_forces: options.UseForces = FINE_TUNING.forces,
+    precision: options.Precision = FINE_TUNING.precision,
+    compile: options.Compile = FINE_TUNING.compile,
+    threads: options.Threads = FINE_TUNING.threads,
+    seed: options.Seed = FINE_TUNING.seed,
+    checkpoint_every: options.CheckpointEvery = FINE_TUNING.checkpoint_every,
+    log_every: options.LogEvery = FINE_TUNING.log_every,
+    devices: options.Devices = FINE_TUNING.devices,
+    nodes: options.Nodes = FINE_TUNING.nodes,
+    strategy: options.Strategy = FINE_TUNING.strategy,
+    accelerator: options.Accelerator = FINE_TUNING.accelerator,
 ) -> None:
     """Train a model further on your own trajectories; the model itself is left as it is."""
     given = dict(locals())

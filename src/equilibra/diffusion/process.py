@@ -59,6 +59,15 @@ class Process:
         """Names of the fields that are diffused."""
         return [name for name, field in self.fields.items() if not isinstance(field.space, Fixed)]
 
+    @property
+    def t_min(self) -> float:
+        """Earliest time in use: from it on, every moving field has at least the smallest noise of its schedule.
+
+        Variance-preserving fields have no noise at t = 0, where a score does not exist, variance-exploding ones do.
+        """
+        schedules = [self.fields[name].schedule for name in self.moving]
+        return max(float(schedule.time(torch.tensor(schedule.sigma_min, dtype=torch.float64))) for schedule in schedules)
+
     def sigma(self, name: str, t: Tensor) -> Tensor:
         """Returns the noise of a field at the times t, elementwise."""
         return self.fields[name].schedule.sigma(t)

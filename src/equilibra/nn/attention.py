@@ -5,6 +5,8 @@ import math
 import torch
 from torch import Tensor, nn
 
+from equilibra.nn.distance import full_precision_product
+
 
 class GeometricAttention(nn.Module):
     r"""Multi-head attention whose weights average values and relative positions.
@@ -40,7 +42,7 @@ class GeometricAttention(nn.Module):
         logits = torch.matmul(q, k.transpose(-1, -2)) / math.sqrt(dim // self.heads) + bias
         weights = torch.softmax(logits, dim=-1, dtype=torch.promote_types(logits.dtype, torch.float32))
         values = torch.matmul(weights.to(v.dtype), v).transpose(1, 2).reshape(batch, tokens, dim)
-        u = torch.matmul(weights.permute(0, 2, 1, 3), vectors)  # (batch, tokens, heads, 3)
+        u = full_precision_product(weights.permute(0, 2, 1, 3), vectors)  # (batch, tokens, heads, 3)
         following, after = u.roll(-1, dims=2), u.roll(-2, dims=2)
         norm = torch.sqrt((u * u).sum(-1) + 1e-8)
         dot = (u * following).sum(-1)

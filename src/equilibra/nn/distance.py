@@ -42,23 +42,36 @@ def safe_norm(v: Tensor, floor: float = 1e-6) -> Tensor:
     return torch.sqrt((v * v).sum(-1) + floor * floor)
 
 
+def full_precision_product(a: Tensor, b: Tensor) -> Tensor:
+    """Returns the matrix product a b in the precision of b, also under autocast: for products that carry coordinates."""
+    with torch.autocast(a.device.type, enabled=False):
+        return torch.matmul(a.to(b.dtype), b)
+
+
 def image_vectors(x: Tensor, translations: Tensor) -> Tensor:
     """Returns x_j + T_k - x_i, with shape (batch, tokens, tokens, images, 3), for translations (batch, images, 3)."""
     return pair_vectors(x)[..., None, :] + translations[:, None, None, :, :]
 
 
-def image_basis(basis: GaussianBasis, x: Tensor, translations: Tensor, cutoff: float) -> Tensor:
-    r"""Returns the basis summed over periodic images, with shape (batch, tokens, tokens, size).
+def image_sums(
+    basis: GaussianBasis, x: Tensor, translations: Tensor, cutoff: float
+) -> tuple[Tensor, Tensor]:
+    r"""Returns the basis and the bounded relative positions summed over periodic images.
 
-    .. math:: \Phi_k(i, j) = \sum_T \phi_k(r) \, c(r), \quad r = |x_j + T - x_i|, \quad c(r) = \tfrac12 [1 + \cos(\pi r / r_c)] \text{ for } r < r_c
+    .. math::
+        \Phi_k(i, j) = \sum_T \phi_k(r_T)\, c(r_T), \qquad v(i, j) = \sum_T c(r_T)\, \frac{x_j + T - x_i}{1 + r_T}, \qquad
+        c(r) = \tfrac12 [1 + \cos(\pi r / r_c)] \text{ for } r < r_c
 
-    The sum is smooth and does not depend on the choice of the cell when the translations cover the cut-off (`geometry.periodic`). An atom
-    meets its own images, never itself.
+    with :math:`r_T = |x_j + T - x_i|`. The sums are smooth and depend neither on the choice of the cell nor on how positions are wrapped, when the
+    translations cover the cut-off (`geometry.periodic`). An atom meets its own images, never itself.
+
+    Returns:
+        The basis (batch, tokens, tokens, size) and vectors (batch, tokens, tokens, 3).
     """
     vectors = image_vectors(x, translations)
     r = safe_norm(vectors)
     smooth = torch.where(r < cutoff, 0.5 * (1.0 + torch.cos(torch.pi * r / cutoff)), torch.zeros_like(r))
     identity = torch.eye(x.shape[1], dtype=torch.bool, device=x.device)[None, :, :, None]
     own = identity & (translations.abs().sum(-1) == 0)[:, None, None, :]
-    smooth = torch.where(own, torch.zeros_like(smooth), smooth)
-    return (basis(r) * smooth[..., None]).sum(-2)
+    smooth = torch.where(own, torch.zeros_like(smooth), smooth)[..., None]
+    return (basis(r) * smooth).sum(-2), (vectors / (1.0 + r[..., None]) * smooth).sum(-2)

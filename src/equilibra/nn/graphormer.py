@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from equilibra.errors import ConfigError
 from equilibra.nn.attention import GraphormerLayer
-from equilibra.nn.distance import GaussianBasis, image_basis, pair_vectors, safe_norm
+from equilibra.nn.distance import GaussianBasis, image_sums, pair_vectors, safe_norm
 from equilibra.nn.embedding import CategoricalEmbedding, NoiseEmbedding
 from equilibra.nn.heads import VectorHead
 from equilibra.nn.inputs import GraphInputs
@@ -94,13 +94,13 @@ class Graphormer(nn.Module):
             Vectors (batch, tokens, 3) and token features (batch, tokens, dim).
         """
         mask = graph.mask
-        vectors = pair_vectors(x)
-        r = safe_norm(vectors)
-        radial = (
-            self.basis(r)
-            if graph.translations is None
-            else image_basis(self.basis, x, graph.translations, self.config.image_cutoff)
-        )
+        if graph.translations is None:
+            vectors = pair_vectors(x)
+            r = safe_norm(vectors)
+            # bounded relative positions: attention gathers directions at long range and displacements at short range
+            radial, bounded = self.basis(r), vectors / (1.0 + r[..., None])
+        else:
+            radial, bounded = image_sums(self.basis, x, graph.translations, self.config.image_cutoff)
         pair_mask = (mask[:, :, None] & mask[:, None, :]).to(x.dtype)
         pair_mask = pair_mask * (1.0 - torch.eye(x.shape[1], dtype=x.dtype, device=x.device))
         noise = self.noise(levels)
@@ -122,8 +122,6 @@ class Graphormer(nn.Module):
         bias = bias.reshape(*bias.shape[:3], self.config.layers, self.config.heads).permute(3, 0, 4, 1, 2)
         blocked = torch.zeros(mask.shape, dtype=bias.dtype, device=x.device).masked_fill(~mask, float("-inf"))
         bias = bias + blocked[:, None, None, :]
-        # bounded relative positions: attention gathers directions at long range and displacements at short range
-        bounded = vectors / (1.0 + r[..., None])
         for index, layer in enumerate(self.stack):
             h = layer(h, noise, bias[index], bounded)
         h = self.norm(h)

@@ -3,6 +3,8 @@ r"""Output heads: equivariant vectors from invariant features."""
 import torch
 from torch import Tensor, nn
 
+from equilibra.nn.distance import full_precision_product
+
 
 class VectorHead(nn.Module):
     r"""Equivariant vector output of every token.
@@ -40,7 +42,7 @@ class VectorHead(nn.Module):
         """
         hidden = torch.nn.functional.silu(z + self.receiver(h)[:, :, None] + self.sender(h)[:, None, :])
         w = self.weights(hidden).to(vectors.dtype) * pair_mask[..., None]
-        v = torch.einsum("bijc,bijd->bicd", w, vectors)
+        v = full_precision_product(w.transpose(-1, -2), vectors)  # (batch, tokens, channels, 3)
         alpha, beta = self.mixing(h).to(vectors.dtype).chunk(2, dim=-1)
         cross = torch.linalg.cross(v, v.roll(-1, dims=2))
         return (alpha[..., None] * v + beta[..., None] * cross).sum(2)

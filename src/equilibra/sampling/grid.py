@@ -35,7 +35,7 @@ class GridConfig:
         steps: Number of steps with noise; the step to the clean end is one more.
         spacing: `karras` or `log`.
         rho: Exponent of `karras`.
-        sigma_min: Last noisy level; the schedule's smallest by default.
+        sigma_min: Last noisy level; by default the smallest at which every field has the smallest noise of its own schedule.
         sigma_max: First level; the schedule's largest by default.
         denoise: Whether the last level is the clean end. Otherwise samples keep the noise of `sigma_min`.
     """
@@ -59,7 +59,8 @@ class GridConfig:
 def noise_grid(process: Process, config: GridConfig) -> list[Level]:
     """Returns the `steps` + 1 noisy levels in descending order, followed by the clean end if the configuration says so."""
     schedule = process.fields[process.reference].schedule
-    low = schedule.sigma_min if config.sigma_min is None else config.sigma_min
+    earliest = float(schedule.sigma(torch.tensor(process.t_min, dtype=torch.float64)))
+    low = earliest if config.sigma_min is None else config.sigma_min
     high = schedule.sigma_max if config.sigma_max is None else config.sigma_max
     if not 0.0 < low < high:
         raise ConfigError(f"noise grid: got sigma from {high} down to {low}, expected 0 < sigma_min < sigma_max")
@@ -70,6 +71,10 @@ def noise_grid(process: Process, config: GridConfig) -> list[Level]:
         sigma = (high ** (1 / config.rho) + ramp * (low ** (1 / config.rho) - high ** (1 / config.rho))) ** config.rho
     times = process.time(sigma)
     levels = [Level(float(t), {name: float(process.sigma(name, t)) for name in process.moving}) for t in times.clamp(max=1.0)]
+    if not all(value > 0.0 for value in levels[-1].sigma.values()):
+        raise ConfigError(
+            f"noise grid: at sigma_min {low} not every field has noise ({dict(levels[-1].sigma)}); expected at least {earliest:.4g}"
+        )
     if config.denoise:
         levels.append(Level(levels[-1].t, dict.fromkeys(process.moving, 0.0)))
     return levels

@@ -82,6 +82,10 @@ class TrainConfig:
             )
 
 
+FINE_TUNING = TrainConfig(steps=2000, warmup=100, learning_rate=3e-4)
+"""Default of fine-tuning: a tenth of a full training at a third of its learning rate."""
+
+
 def learning_rate(config: TrainConfig, step: int) -> float:
     """Returns the learning rate of a step; it depends on the step alone, so that a resumed run repeats it."""
     import math

@@ -22,7 +22,7 @@ from equilibra.systems.molecule.network import molecule_denoiser, molecule_netwo
 from equilibra.systems.molecule.stereo import signed_volumes
 from equilibra.systems.molecule.system import MoleculeSystem, molecule_system
 from equilibra.systems.scope import Scope
-from equilibra.train.config import TrainConfig
+from equilibra.train.config import FINE_TUNING, TrainConfig
 from equilibra.train.run import Progress, train_denoiser
 from equilibra.units import thermal_energy
 
@@ -118,7 +118,7 @@ def fine_tune(
         CheckpointError: If the folder holds another run.
         DivergenceError: If training diverges; the last good checkpoint is kept.
     """
-    config = config or TrainConfig(steps=2000, warmup=100, learning_rate=3e-4)
+    config = config or FINE_TUNING
     if model.domain != "molecule":
         raise InputError(f"fine-tune: the model '{model.name}' is of the domain '{model.domain}', expected 'molecule'")
     conformations = [read_molecule(files, temperature=temperature) for files in entries]

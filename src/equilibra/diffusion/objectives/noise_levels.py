@@ -40,4 +40,4 @@ class NoiseLevels:
         jitter = torch.rand(batch, generator=generator, dtype=torch.float64, device=device)
         quantile = low + (high - low) * (torch.randperm(batch, generator=generator, device=device) + jitter) / batch
         normal = math.sqrt(2.0) * torch.erfinv((2.0 * quantile - 1.0).clamp(-1.0 + 1e-12, 1.0 - 1e-12))
-        return field.schedule.time(torch.exp(centre + self.width * normal)).clamp(0.0, 1.0)
+        return field.schedule.time(torch.exp(centre + self.width * normal)).clamp(process.t_min, 1.0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import random
 from typing import Any
 
 from equilibra.errors import InputError, unknown_key_message
@@ -53,6 +54,7 @@ def build_peptide(name: str) -> tuple[Any, Any]:
     """
     import PeptideBuilder
     from Bio.PDB import PDBIO
+    from openmm import Platform
     from openmm.app import ForceField, Modeller, PDBFile
 
     residues = parse_peptide(name)
@@ -77,7 +79,13 @@ def build_peptide(name: str) -> tuple[Any, Any]:
     text.seek(0)
     pdb = PDBFile(text)
     modeller = Modeller(pdb.topology, pdb.positions)
-    modeller.addHydrogens(ForceField("amber99sbildn.xml"), pH=7.0)
+    # OpenMM places hydrogens with Python's global generator: the same name must give the same molecule in every process
+    state = random.getstate()
+    try:
+        random.seed(0)
+        modeller.addHydrogens(ForceField("amber99sbildn.xml"), pH=7.0, platform=Platform.getPlatformByName("Reference"))
+    finally:
+        random.setstate(state)
     return modeller.topology, modeller.positions
 
 

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from equilibra.diffusion.schedule import VarianceExploding, VarianceLinear, VarianceSigmoid
+from equilibra.diffusion.schedule import Schedule, VarianceExploding, VarianceLinear, VarianceSigmoid
 from equilibra.diffusion.space import Euclidean, SymmetricMatrices, Torus
 from equilibra.geometry import igso3, lattice, so3
 from equilibra.sampling.dpm_solver import DPMSolver2M
@@ -41,6 +41,14 @@ SAMPLERS: dict[str, tuple[Sampler, int]] = {
     "DPM-Solver++ 2M": (DPMSolver2M(), 48),
     "Heun": (Heun(), 40),
     "reverse diffusion": (ReverseDiffusion(), 500),
+}
+
+
+GAUSSIANS: dict[float, Schedule] = {
+    0.5: VarianceExploding(sigma_min=0.01, sigma_max=30.0),
+    1.0: VarianceLinear(),
+    3.0: VarianceSigmoid(scale=3.0),
+    10.0: VarianceExploding(sigma_min=0.1, sigma_max=100.0),
 }
 
 
@@ -74,13 +82,7 @@ def row(name: str, sampler: str, calls: int | str, quantity: str, exact: float, 
 
 def gaussian_widths(n: int, seeds: int) -> None:
     """Prints the widths of Gaussians under the three schedules."""
-    schedules = {
-        0.5: VarianceExploding(sigma_min=0.01, sigma_max=30.0),
-        1.0: VarianceLinear(),
-        3.0: VarianceSigmoid(scale=3.0),
-        10.0: VarianceExploding(sigma_min=0.1, sigma_max=100.0),
-    }
-    for (std, schedule), (name, (sampler, steps)) in itertools.product(schedules.items(), SAMPLERS.items()):
+    for (std, schedule), (name, (sampler, steps)) in itertools.product(GAUSSIANS.items(), SAMPLERS.items()):
         target = GaussianMixture(torch.ones(1), tensor([[0.0]]), tensor([std]), schedule=schedule)
         x = samples(target, sampler, steps, n, seeds).fields["x"][:, 0]
         value = float(x.std())
@@ -192,6 +194,29 @@ def joint(n: int, seeds: int) -> None:
             print(row("", name, calls, f"E[{a} × {b}]", exact, *estimate(value[a] * value[b])))
 
 
+def bias_of_reverse_diffusion() -> None:
+    """Prints the bias of the width of Gaussian data under reverse diffusion, exactly: each step is x -> A x + B z; A and B are probed."""
+    print("\n| Gaussian | bias of the std, reverse diffusion, 250 / 500 / 1000 / 2000 steps |\n|---|---|")
+    z = float(torch.randn(1, 1, generator=seeded(0), dtype=torch.float64))
+    for std, schedule in GAUSSIANS.items():
+        target = GaussianMixture(torch.ones(1), tensor([[0.0]]), tensor([std]), schedule=schedule)
+        biases = []
+        for steps in (250, 500, 1000, 2000):
+            levels = noise_grid(target.process, GridConfig(steps=steps))
+            variance = levels[0].sigma["x"] ** 2 + std**2
+            for level, lower in itertools.pairwise(levels):
+                ends = [
+                    ReverseDiffusion().step(
+                        target, State({"x": tensor([[x]])}), level, lower, memory=None, generator=seeded(0)
+                    )[0]
+                    for x in (0.0, 1.0)
+                ]
+                at_zero, at_one = (float(end.fields["x"]) for end in ends)
+                variance = (at_one - at_zero) ** 2 * variance + (at_zero / z) ** 2
+            biases.append(f"{100 * (math.sqrt(variance) / std - 1):+.2f} %")
+        print(f"| std {std}, {type(schedule).__name__} | {' / '.join(biases)} |")
+
+
 def orders() -> None:
     """Prints the slopes of the errors of the flow solvers against the number of steps."""
     print("\n| Space | solver | declared order | slope | errors at 24, 48, 96, 192 steps |\n|---|---|---|---|---|")
@@ -239,11 +264,12 @@ def main() -> None:
     arguments = parser.parse_args()
     start = time.perf_counter()
     print(
-        f"N = {arguments.samples} × seeds 1 to {arguments.seeds} (a half, a fifth, a tenth of N on torus, SO(3), joint), float64.\n"
+        f"N = {arguments.samples} × seeds 1 to {arguments.seeds} (a half, a fifth, a tenth of N on torus, SO(3), joint), float64. Rows of one sampler share their random numbers: their deviations are not independent.\n"
     )
     print("| target | sampler | calls | quantity | exact | measured | deviation | z |\n|---|---|---|---|---|---|---|---|")
     for part in (gaussian_widths, mixture_weight, rotations, torus, joint):
         part(arguments.samples, arguments.seeds)
+    bias_of_reverse_diffusion()
     orders()
     print(f"\n{time.perf_counter() - start:.0f} s on {torch.get_num_threads()} thread(s), torch {torch.__version__}.")
 

@@ -26,7 +26,9 @@ TRAIN_FILES = ("model/model.safetensors", "log.jsonl")
 
 def start(command: list[str]) -> subprocess.Popen[bytes]:
     """Starts a command in a process group of its own, so that a kill reaches its children."""
-    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, start_new_session=True)
+    return subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, start_new_session=True
+    )
 
 
 def finish(command: list[str]) -> float:
@@ -53,6 +55,7 @@ def interrupted(command: list[str], delay: float) -> bool:
 
 def same(reference: Path, other: Path, names: tuple[str, ...]) -> list[str]:
     """Returns the names of the files that differ."""
+
     def content(folder: Path, name: str) -> bytes | None:
         path = folder / name
         return path.read_bytes() if path.exists() else None
@@ -76,7 +79,13 @@ def trial(name: str, make, names: tuple[str, ...], kills: int, rng: random.Rando
         differences += [f"{folder.name}: {different}" for different in same(reference, folder, names)]
         done += 1
         print(f"{name}: kill {done}/{kills} after {delay:.1f} of {seconds:.1f} s", flush=True)
-    return {"job": name, "kills": kills, "found work to go on with": resumed, "files that differ": differences, "delays": delays}
+    return {
+        "job": name,
+        "kills": kills,
+        "found work to go on with": resumed,
+        "files that differ": differences,
+        "delays": delays,
+    }
 
 
 def main() -> None:

@@ -21,10 +21,12 @@ from equilibra.analysis.geometry_statistics import compare_bonds
 from equilibra.analysis.ramachandran import population, ramachandran_jsd
 from equilibra.analysis.stereo import check_stereocentres
 from equilibra.analysis.torus_w2 import torus_w2
+from equilibra.report.free_energy_surface import ramachandran_surface
+from equilibra.report.plots import quality_curve
 from equilibra.sampling.choose import SamplerConfig
 from equilibra.sampling.grid import GridConfig, noise_grid
-from equilibra.state.randomness import generator_for
 from equilibra.sampling.sampler import draw
+from equilibra.state.randomness import generator_for
 from equilibra.systems.molecule.files import mdtraj_trajectory, read_frames
 from equilibra.systems.molecule.stereo import dihedrals
 from equilibra.systems.molecule.torsions import torsion_quadruples
@@ -55,6 +57,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=20261)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--save", type=Path, default=None, help="keep the samples as .npz")
+    parser.add_argument("--picture", type=Path, default=None, help="draw model and reference side by side, as PNG")
+    parser.add_argument("--curve", type=Path, default=None, help="draw quality against network calls, as PNG")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
 
@@ -70,7 +74,9 @@ def main() -> None:
     positions = draw_unfiltered(model, system, model.sampler, arguments.n, arguments.seed)
     seconds = time.perf_counter() - start
     calls = model.sampler.make().calls(noise_grid(model.process, model.sampler.grid))
-    print(f"{arguments.n} samples without any filter, {calls} network calls, {arguments.n / seconds:.0f} samples/s, seed {arguments.seed}\n")
+    print(
+        f"{arguments.n} samples without any filter, {calls} network calls, {arguments.n / seconds:.0f} samples/s, seed {arguments.seed}\n"
+    )
     if arguments.save:
         np.savez(arguments.save, positions=positions)
     rng = np.random.default_rng(0)
@@ -88,16 +94,34 @@ def main() -> None:
     names = list(torsion_quadruples(system))
     pairs = [(f"phi{n[3:]}", f"psi{n[3:]}") for n in names if n.startswith("phi")]
     phi, psi = (names.index(name) for name in pairs[0])
-    for label, run in (("model", [angles]), *((f"reference run {k}", [a]) for k, a in enumerate(reference_angles)), ("all reference runs", reference_angles)):
+    for label, run in (
+        ("model", [angles]),
+        *((f"reference run {k}", [a]) for k, a in enumerate(reference_angles)),
+        ("all reference runs", reference_angles),
+    ):
         share = population([a[:, [phi, psi]] for a in run], "phi>0", correlated=label != "model")
         print(f"population of 0 < phi < 2 rad, {label}: {share}")
-    print("\n| network calls | Ramachandran JSD (bits) | torus W2 | stereo right | bond error (Å) | bond std ratio |\n|---|---|---|---|---|---|")
+    if arguments.picture:
+        joined = np.concatenate(reference_angles)
+        arguments.picture.write_bytes(
+            ramachandran_surface(
+                angles[:, phi],
+                angles[:, psi],
+                temperature=300.0,
+                reference=(joined[:, phi], joined[:, psi]),
+                reference_label="molecular dynamics",
+            )
+        )
+    print(
+        "\n| network calls | Ramachandran JSD (bits) | torus W2 | stereo right | bond error (Å) | bond std ratio |\n|---|---|---|---|---|---|"
+    )
     bonds = np.array([[b.GetBeginAtomIdx(), b.GetEndAtomIdx()] for b in system.mol.GetBonds()])
     numbers = np.array([a.GetAtomicNum() for a in system.mol.GetAtoms()])
     pool = np.concatenate(runs)
     pool_angles = np.concatenate(reference_angles)[:, [phi, psi]]
     m = arguments.curve_n
     first, second = (a[rng.choice(len(a), m, replace=False)][:, [phi, psi]] for a in reference_angles[:2])
+    values = []
     for steps in arguments.calls:
         config = SamplerConfig(name=model.sampler.name, grid=GridConfig(**{**vars(model.sampler.grid), "steps": steps - 1}))
         x = draw_unfiltered(model, system, config, m, arguments.seed + 1)
@@ -105,11 +129,15 @@ def main() -> None:
         against = pool_angles[rng.choice(len(pool_angles), m, replace=False)]
         geometry = compare_bonds(x, pool[rng.choice(len(pool), m, replace=False)], bonds, numbers)
         stereo = check_stereocentres(x, system.stereo_centres, system.stereo_signs)
+        values.append(ramachandran_jsd(a, against))
         print(
-            f"| {steps} | {ramachandran_jsd(a, against):.4f} | {torus_w2(a, against, rng=rng, n=m):.3f} | {stereo.fraction:.4f} "
+            f"| {steps} | {values[-1]:.4f} | {torus_w2(a, against, rng=rng, n=m):.3f} | {stereo.fraction:.4f} "
             f"| {geometry.heavy_mean_error:.4f} | {geometry.heavy_std_ratio:.3f} |"
         )
-    print(f"| floor (N = {m}) | {ramachandran_jsd(first, second):.4f} | {torus_w2(first, second, rng=rng, n=m):.3f} | 1 | | 1 |")
+    lowest = ramachandran_jsd(first, second)
+    print(f"| floor (N = {m}) | {lowest:.4f} | {torus_w2(first, second, rng=rng, n=m):.3f} | 1 | | 1 |")
+    if arguments.curve:
+        arguments.curve.write_bytes(quality_curve(arguments.calls, values, lowest))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Turns a trained run into a shipped model: adds the card, and the compact reference that reports compare with.
+r"""Turns a trained run into a shipped model: adds the card, and the compact reference that reports compare with.
 
     python benchmarks/ship_model.py run/ --card benchmarks/cards/molecule-ala2.json --reference md/trajectory-2.dcd md/trajectory-3.dcd \\
         --topology md/topology.pdb --label "OpenMM, independent replica-exchange runs"

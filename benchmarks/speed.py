@@ -70,18 +70,20 @@ def synthetic(source: str, frames: int = 512) -> ConformationData:
     """Returns perturbed copies of a molecule's reference: enough to time a step."""
     system = molecule_system(source)
     generator = generator_for(0, 1)
-    x = torch.from_numpy(np.array(system.reference)).float()[None] + 0.05 * torch.randn(frames, system.atoms, 3, generator=generator)
+    x = torch.from_numpy(np.array(system.reference)).float()[None] + 0.05 * torch.randn(
+        frames, system.atoms, 3, generator=generator
+    )
     x = x - x.mean(1, keepdim=True)
     return ConformationData([Conformations(system, x, 10.0 * torch.randn(x.shape, generator=generator))])
 
 
 def openmm_rate(seconds: float, hydrogen_mass: float, time_step: float) -> float:
     """Returns ns of dynamics per second of wall time of one process."""
+    import openmm
     from openmm import unit
 
     from equilibra.energies.openmm_system import ForceFieldConfig, make_openmm_system
     from equilibra.systems.molecule.peptide import build_peptide
-    import openmm
 
     topology, positions = build_peptide("ACE-ALA-NME")
     system = make_openmm_system(topology, ForceFieldConfig(constraints="h-bonds", hydrogen_mass=hydrogen_mass))
@@ -160,7 +162,9 @@ def cost_curves(sizes: list[str], batches: list[int], path: Path) -> None:
             times = median_times({"call": call, "step": step}, 3)
             peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
             rows.append((atoms, batch, 1000 * times["call"] / batch, 1000 * times["step"] / batch, peak))
-    print("\n| atoms | batch | network call, ms per conformation | training step (eager bf16), ms per conformation | peak memory so far, GiB |")
+    print(
+        "\n| atoms | batch | network call, ms per conformation | training step (eager bf16), ms per conformation | peak memory so far, GiB |"
+    )
     print("|---|---|---|---|---|")
     for atoms, batch, call_ms, step_ms, peak in rows:
         print(f"| {atoms} | {batch} | {call_ms:.2f} | {step_ms:.2f} | {peak:.2f} |")
@@ -204,7 +208,9 @@ def main() -> None:
             for bf16 in (False, True)
         }
         times = median_times(variants, arguments.repeats)
-        print(f"training step, 22 atoms, batch {arguments.batch}, {arguments.threads} threads, median of {arguments.repeats}:\n")
+        print(
+            f"training step, 22 atoms, batch {arguments.batch}, {arguments.threads} threads, median of {arguments.repeats}:\n"
+        )
         print("| variant | relative time | speed-up over eager fp32 |\n|---|---|---|")
         for name, value in times.items():
             print(f"| {name} | {value / times['eager fp32']:.3f} | {times['eager fp32'] / value:.2f} |")
@@ -212,7 +218,9 @@ def main() -> None:
         tau = relaxation(arguments.dynamics, arguments.topology, arguments.interval_ps)
         nanoseconds, md = independent_md(arguments.threads, 15.0, tau)
         model = equilibra.load(arguments.model)
-        print(f"\nslowest relaxation time of phi/psi: {tau:.0f} ps; OpenMM {nanoseconds * 86400:.0f} ns/day on {arguments.threads} cores,")
+        print(
+            f"\nslowest relaxation time of phi/psi: {tau:.0f} ps; OpenMM {nanoseconds * 86400:.0f} ns/day on {arguments.threads} cores,"
+        )
         print(f"{md:.3f} independent conformations/s\n\n| sampler | conformations/s | ratio to OpenMM |\n|---|---|---|")
         for name, compiled, bf16 in (("eager fp32", False, False), ("compiled bf16", True, True)):
             rate = sampling_rate(model, "ACE-ALA-NME", 1000, compiled=compiled, bf16=bf16)

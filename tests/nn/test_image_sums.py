@@ -99,7 +99,9 @@ def test_vectors_depend_neither_on_the_cell_nor_on_the_origin_and_vanish_for_own
 
 
 def test_a_periodic_network_does_not_see_how_positions_are_wrapped():
-    config = GraphormerConfig(node_vocabulary={"element": 9}, pair_vocabulary={"bond": 2}, dim=16, pair_dim=8, layers=2, heads=2, basis=8)
+    config = GraphormerConfig(
+        node_vocabulary={"element": 9}, pair_vocabulary={"bond": 2}, dim=16, pair_dim=8, layers=2, heads=2, basis=8
+    )
     torch.manual_seed(0)
     network = Graphormer(config).double()
     shifts = image_shifts(CELL, config.image_cutoff, wrapped=True).double() @ CELL

@@ -53,9 +53,7 @@ def image_vectors(x: Tensor, translations: Tensor) -> Tensor:
     return pair_vectors(x)[..., None, :] + translations[:, None, None, :, :]
 
 
-def image_sums(
-    basis: GaussianBasis, x: Tensor, translations: Tensor, cutoff: float
-) -> tuple[Tensor, Tensor]:
+def image_sums(basis: GaussianBasis, x: Tensor, translations: Tensor, cutoff: float) -> tuple[Tensor, Tensor]:
     r"""Returns the basis and the bounded relative positions summed over periodic images.
 
     .. math::

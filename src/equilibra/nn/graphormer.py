@@ -104,16 +104,14 @@ class Graphormer(nn.Module):
         pair_mask = (mask[:, :, None] & mask[:, None, :]).to(x.dtype)
         pair_mask = pair_mask * (1.0 - torch.eye(x.shape[1], dtype=x.dtype, device=x.device))
         noise = self.noise(levels)
-        z = (
-            self.distance(radial.to(self.distance.weight.dtype))
-            + self.pair(graph.pair)
-            + self.pair_noise(noise)[:, None, None, :]
-        )
+        radial = self.distance(radial.to(self.distance.weight.dtype))
+        # under autocast the products are bfloat16: the arrays of pairs stay so, and half as much memory moves
+        z = radial + (self.pair(graph.pair) + self.pair_noise(noise)[:, None, None, :]).to(radial.dtype)
         z = self.pair_hidden(nn.functional.silu(z))
         activated = nn.functional.silu(z)
         # summed before the product, which is linear: one row per token instead of one per pair
         neighbourhood = self.pair_to_node(
-            (activated * pair_mask[..., None]).sum(2) * pair_mask.sum(2, keepdim=True).clamp(min=1.0).rsqrt()
+            (activated * pair_mask[..., None].to(activated.dtype)).sum(2) * pair_mask.sum(2, keepdim=True).clamp(min=1.0).rsqrt()
         )
         h = self.node(graph.node) + noise[:, None, :] + neighbourhood + self.handedness(graph.handedness(x))
         if self.extra is not None and graph.extra is not None:

@@ -10,10 +10,8 @@ from equilibra.testing.analytic import (
     SlabMixture,
     WrappedNormalMixture,
 )
-from equilibra.testing.components import (
-    Components,
-    FixedComponents,
-    GaussianComponents,
+from equilibra.testing.components import Components, FixedComponents, GaussianComponents
+from equilibra.testing.curved_components import (
     IGSO3Components,
     RelativeTorusComponents,
     SlabComponents,

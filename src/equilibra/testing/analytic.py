@@ -22,9 +22,8 @@ from equilibra.diffusion.schedule import Schedule
 from equilibra.diffusion.space import Euclidean, Fixed, SymmetricMatrices, Torus
 from equilibra.errors import ShapeError
 from equilibra.state.state import State
-from equilibra.testing.components import (
-    Components,
-    GaussianComponents,
+from equilibra.testing.components import Components, GaussianComponents
+from equilibra.testing.curved_components import (
     IGSO3Components,
     RelativeTorusComponents,
     SlabComponents,

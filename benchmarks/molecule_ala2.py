@@ -21,6 +21,7 @@ from equilibra.analysis.geometry_statistics import compare_bonds
 from equilibra.analysis.ramachandran import population, ramachandran_jsd
 from equilibra.analysis.stereo import check_stereocentres
 from equilibra.analysis.torus_w2 import torus_w2
+from equilibra.geometry.internal_coordinates import dihedrals
 from equilibra.report.free_energy_surface import ramachandran_surface
 from equilibra.report.plots import quality_curve
 from equilibra.sampling.choose import SamplerConfig
@@ -28,7 +29,6 @@ from equilibra.sampling.grid import GridConfig, noise_grid
 from equilibra.sampling.sampler import draw
 from equilibra.state.randomness import generator_for
 from equilibra.systems.molecule.files import mdtraj_trajectory, read_frames
-from equilibra.systems.molecule.stereo import dihedrals
 from equilibra.systems.molecule.torsions import torsion_quadruples
 
 

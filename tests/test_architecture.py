@@ -14,7 +14,7 @@ import equilibra
 
 PACKAGE = Path(equilibra.__file__).parent
 
-FOUNDATION = {"types", "errors", "units"}
+FOUNDATION = {"types", "errors", "units", "configuration"}
 CORE = FOUNDATION | {"geometry", "state", "diffusion"}
 FILES = {"atomic", "run_folder"}  # how files are written, whatever is in them
 BELOW_SYSTEMS = CORE | FILES | {"sampling", "energies", "data", "nn"}
@@ -24,6 +24,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "types": set(),
     "errors": set(),
     "units": set(),
+    "configuration": {"errors"},
     "atomic": FOUNDATION,
     "run_folder": FOUNDATION | {"atomic"},
     "memory": FOUNDATION,

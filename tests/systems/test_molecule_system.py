@@ -6,9 +6,9 @@ from rdkit import Chem
 from rdkit.Chem import rdDistGeom, rdmolops
 
 from equilibra.errors import InputError
+from equilibra.geometry.internal_coordinates import dihedrals, signed_volumes
 from equilibra.systems.molecule import featurise, molecule_system, molecule_systems
 from equilibra.systems.molecule.files import write_frames
-from equilibra.systems.molecule.stereo import dihedrals, signed_volumes
 
 SMILES = [
     "CCO",

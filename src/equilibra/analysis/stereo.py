@@ -20,6 +20,7 @@ from numpy.typing import ArrayLike
 from equilibra.analysis.samples import BoolArray, FloatArray, IntArray, check_indices, check_samples
 from equilibra.analysis.torsions import dihedrals
 from equilibra.errors import InputError, ShapeError
+from equilibra.geometry import internal_coordinates
 
 FLAT = 0.1
 """Below this absolute normalised volume a centre is flat: neither hand."""
@@ -60,9 +61,7 @@ def signed_volumes(positions: ArrayLike, centres: ArrayLike) -> FloatArray:
     """
     x = check_samples("positions", positions, ndim=3, last=3)
     rows = check_indices("centres", centres, columns=4, n_atoms=x.shape[1])
-    edges = [x[:, rows[:, k]] - x[:, rows[:, 0]] for k in (1, 2, 3)]
-    b, c, d = (edge / np.maximum(np.linalg.norm(edge, axis=-1, keepdims=True), 1e-12) for edge in edges)
-    return np.asarray((b * np.cross(c, d)).sum(axis=-1))
+    return np.nan_to_num(internal_coordinates.signed_volumes(x, rows))
 
 
 def check_stereocentres(positions: ArrayLike, centres: ArrayLike, signs: ArrayLike) -> StereoCheck:

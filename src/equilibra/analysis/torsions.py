@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike
 from equilibra.analysis.histogram import histogram_1d, histogram_2d, js_distance
 from equilibra.analysis.samples import FloatArray, IntArray, check_indices, check_samples, wrap_angles
 from equilibra.errors import InputError, ShapeError
+from equilibra.geometry import internal_coordinates
 
 CIRCLE: tuple[float, float] = (-np.pi, np.pi)
 """The range of an angle's histogram."""
@@ -62,16 +63,8 @@ def dihedrals(positions: ArrayLike, quadruples: ArrayLike) -> FloatArray:
     step = max(1, 500_000 // max(x.shape[1], 3 * len(rows)))
     for start in range(0, len(x), step):
         frames = check_samples(f"positions from frame {start}", x[start : start + step], ndim=3, last=3)
-        out[start : start + step] = _dihedrals(frames, rows)
+        out[start : start + step] = internal_coordinates.dihedrals(frames, rows)
     return out
-
-
-def _dihedrals(x: FloatArray, rows: IntArray) -> FloatArray:
-    a, b, c, d = (x[:, rows[:, k]] for k in range(4))
-    along = c - b
-    left, right = np.cross(b - a, along), np.cross(along, d - c)
-    sine = (np.linalg.norm(along, axis=-1)) * ((b - a) * right).sum(axis=-1)
-    return np.asarray(np.arctan2(sine, (left * right).sum(axis=-1)))
 
 
 def peptide_quadruples(topology: Any) -> tuple[list[str], IntArray]:

@@ -111,7 +111,8 @@ class Graphormer(nn.Module):
         activated = nn.functional.silu(z)
         # summed before the product, which is linear: one row per token instead of one per pair
         neighbourhood = self.pair_to_node(
-            (activated * pair_mask[..., None].to(activated.dtype)).sum(2) * pair_mask.sum(2, keepdim=True).clamp(min=1.0).rsqrt()
+            (activated * pair_mask[..., None].to(activated.dtype)).sum(2)
+            * pair_mask.sum(2, keepdim=True).clamp(min=1.0).rsqrt()
         )
         h = self.node(graph.node) + noise[:, None, :] + neighbourhood + self.handedness(graph.handedness(x))
         if self.extra is not None and graph.extra is not None:

@@ -1,8 +1,9 @@
 """Samplers by name, as configurations, checkpoints and the command line give them."""
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Any, Literal, Self
 
+from equilibra.configuration import read_fields
 from equilibra.errors import ConfigError, unknown_key_message
 from equilibra.sampling.churn import Churn
 from equilibra.sampling.dpm_solver import DPMSolver2M
@@ -66,15 +67,7 @@ class SamplerConfig:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Self:
         """Reads a configuration from its text form; an unknown key is an error that names the nearest known one."""
-        known = {f.name for f in fields(cls)}
-        for key in values:
-            if key not in known:
-                raise ConfigError(unknown_key_message("key of SamplerConfig", key, known))
         values = dict(values)
         if isinstance(values.get("grid"), dict):
-            grid_keys = {f.name for f in fields(GridConfig)}
-            for key in values["grid"]:
-                if key not in grid_keys:
-                    raise ConfigError(unknown_key_message("key of GridConfig", key, grid_keys))
-            values["grid"] = GridConfig(**values["grid"])
-        return cls(**values)
+            values["grid"] = read_fields(GridConfig, values["grid"])
+        return read_fields(cls, values)

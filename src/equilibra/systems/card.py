@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Self
 
-from equilibra.errors import CheckpointError, unknown_key_message
+from equilibra.configuration import read_fields
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,11 +38,7 @@ class Card:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """Reads a card; an unknown key is an error that names the nearest known one."""
-        known = {f.name for f in fields(cls)}
-        for key in values:
-            if key not in known:
-                raise CheckpointError(unknown_key_message("key of the model card", key, known))
-        return cls(**values)
+        return read_fields(cls, values)
 
     def to_text(self) -> str:
         """Returns the card for people."""

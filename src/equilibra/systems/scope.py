@@ -1,10 +1,10 @@
 """The scope of a model: what it was trained on, and hence what it may be asked."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from typing import Any, Self
 
-from equilibra.errors import CheckpointError, unknown_key_message
+from equilibra.configuration import read_fields
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,9 +30,4 @@ class Scope:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """Reads a scope; an unknown key is an error that names the nearest known one."""
-        known = {f.name for f in fields(cls)}
-        for key in values:
-            if key not in known:
-                raise CheckpointError(unknown_key_message("key of the scope", key, known))
-        converted: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
-        return cls(**converted)
+        return read_fields(cls, values)

@@ -14,12 +14,12 @@ import torch
 from equilibra.data.conformations import ConformationData, Conformations
 from equilibra.data.trajectory import TrajectoryFiles, read_trajectories
 from equilibra.errors import InputError
+from equilibra.geometry.internal_coordinates import signed_volumes
 from equilibra.sampling.choose import SamplerConfig
 from equilibra.systems.card import Card
 from equilibra.systems.model import Model
 from equilibra.systems.molecule.domain import elements, identifier
 from equilibra.systems.molecule.network import molecule_denoiser, molecule_network_config, molecule_process
-from equilibra.systems.molecule.stereo import signed_volumes
 from equilibra.systems.molecule.system import MoleculeSystem, molecule_system
 from equilibra.systems.scope import Scope
 from equilibra.train.config import FINE_TUNING, TrainConfig

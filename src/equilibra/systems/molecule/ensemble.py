@@ -15,8 +15,8 @@ import numpy as np
 
 from equilibra.atomic import write_text
 from equilibra.errors import InputError, ShapeError
+from equilibra.geometry.internal_coordinates import dihedrals
 from equilibra.systems.molecule.files import FORMATS, ase_frames, mdtraj_trajectory, rdkit_conformers, write_frames
-from equilibra.systems.molecule.stereo import dihedrals
 from equilibra.systems.molecule.system import MoleculeSystem
 from equilibra.systems.molecule.torsions import torsion_quadruples
 from equilibra.systems.molecule.validity import CHECKS, Validity, check

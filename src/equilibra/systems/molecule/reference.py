@@ -12,8 +12,8 @@ import numpy as np
 
 from equilibra.atomic import atomic_path
 from equilibra.errors import InputError, ShapeError
+from equilibra.geometry.internal_coordinates import dihedrals
 from equilibra.systems.model import WEIGHTS
-from equilibra.systems.molecule.stereo import dihedrals
 from equilibra.systems.molecule.system import MoleculeSystem
 from equilibra.systems.molecule.torsions import torsion_quadruples
 

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from equilibra.errors import ShapeError
-from equilibra.systems.molecule.stereo import dihedrals, signed_volumes
+from equilibra.geometry.internal_coordinates import dihedrals, signed_volumes
 from equilibra.systems.molecule.system import MoleculeSystem
 
 CHECKS = ("finite", "bonds", "angles", "clash", "stereo", "double bonds")

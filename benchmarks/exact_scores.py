@@ -246,7 +246,7 @@ def orders() -> None:
         start = target.process.prior(target.sample(16, generator=seeded(0)), generator=seeded(1))
 
         def solve(sampler: Sampler, k: int, target=target, low=low, high=high, start=start) -> Tensor:
-            levels = noise_grid(target.process, GridConfig(steps=k, sigma_min=low, sigma_max=high, denoise=False))
+            levels = noise_grid(target.process, GridConfig(steps=k, sigma_min=low, sigma_max=high, end="noisy"))
             return integrate(sampler, target, start, levels, generator=seeded(0)).fields["x"]
 
         fine, space = solve(Heun(), 1536), target.process.fields["x"].space

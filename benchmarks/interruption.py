@@ -67,12 +67,15 @@ def trial(name: str, make, names: tuple[str, ...], kills: int, rng: random.Rando
     """Kills one kind of job `kills` times and compares the results."""
     reference = scratch / f"{name}-reference"
     seconds = finish(make(reference))
-    differences, done, resumed, delays = [], 0, 0, []
+    differences, done, resumed, delays, attempts = [], 0, 0, [], 0
     while done < kills:
-        folder = scratch / f"{name}-{done}"
-        delay = rng.uniform(0.05, 0.98) * seconds
+        attempts += 1
+        folder = scratch / f"{name}-{attempts}"
+        delay = rng.uniform(0.05, 0.95) * seconds
+        begin = time.perf_counter()
         if not interrupted(make(folder), delay):
-            continue  # it was faster than the drawn moment: draw again
+            seconds = min(seconds, time.perf_counter() - begin)  # the machine has become faster: draw again
+            continue
         delays.append(round(delay, 2))
         resumed += any(folder.rglob("block-*.npz")) or any(folder.rglob("checkpoint.safetensors"))
         finish(make(folder))

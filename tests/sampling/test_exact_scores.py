@@ -50,7 +50,7 @@ def test_moments_detect_a_sampler_without_noise(space, schedule):
     """The released rule (full drift, no noise) must fail where the production samplers pass."""
     target = make(space, schedule_of(space, schedule))
     process = target.distribution.process
-    levels = noise_grid(process, GridConfig(steps=60, denoise=False))
+    levels = noise_grid(process, GridConfig(steps=60, end="noisy"))
     state = process.prior(target.distribution.sample(1000, generator=seeded(0)), generator=seeded(1))
     for level, lower in itertools.pairwise(levels):
         t = torch.full((1000,), level.t, dtype=torch.float64)
@@ -161,7 +161,7 @@ def test_langevin_steps_leave_the_noised_distribution_invariant(space):
     process = target.distribution.process
     n = 1000 if space == "so3" else 3000
     sigma = 0.3 if space in ("euclidean", "centred", "symmetric", "so3", "torus") else 0.1
-    grid = GridConfig(steps=1, sigma_min=sigma * 0.999999, sigma_max=sigma, denoise=False)
+    grid = GridConfig(steps=1, sigma_min=sigma * 0.999999, sigma_max=sigma, end="noisy")
     levels = noise_grid(process, grid)
     start = target.distribution.sample_noised(n, levels[0].t, generator=seeded(7))
     sampler = LangevinCorrected(Euler(), corrections=40, step_size=0.05)

@@ -62,7 +62,7 @@ class TestF11:
 
     def run(self, solver, x, steps):
         target = euclidean_1d(list(self.means), [self.std] * 2, list(self.weights), self.schedule)
-        levels = noise_grid(target.process, GridConfig(steps=steps, denoise=False))
+        levels = noise_grid(target.process, GridConfig(steps=steps, end="noisy"))
         return integrate(solver, target, State({"x": x[:, None]}), levels, generator=seeded(0)).fields["x"][:, 0]
 
     @pytest.mark.parametrize(
@@ -109,7 +109,7 @@ class TestF12:
         one = torch.ones(1, 1, dtype=torch.float64)
         assert 35.0 * float(released_rule(target, one, drift=1.0)) == pytest.approx(full, rel=0.01)
         assert 35.0 * float(released_rule(target, one, drift=0.5)) == pytest.approx(half, rel=0.01)
-        levels = noise_grid(target.process, GridConfig(steps=500, denoise=False))
+        levels = noise_grid(target.process, GridConfig(steps=500, end="noisy"))
         for solver in SOLVERS.values():
             slope = float(integrate(solver, target, State({"x": one}), levels, generator=seeded(0)).fields["x"])
             # the moment-matched prior of the package makes the start exact
@@ -181,10 +181,10 @@ class TestF13:
         return float(so3.angle(x).square().mean().sqrt())
 
     def test_production_sampler(self):
-        levels = noise_grid(self.target.process, GridConfig(steps=500, denoise=False))
+        levels = noise_grid(self.target.process, GridConfig(steps=500, end="noisy"))
         x = integrate(Euler(), self.target, State({"x": self.start()}), levels, generator=seeded(0)).fields["x"]
         assert self.rms(x) == pytest.approx(0.3700, rel=0.01)
-        levels = noise_grid(self.target.process, GridConfig(steps=60, denoise=False))
+        levels = noise_grid(self.target.process, GridConfig(steps=60, end="noisy"))
         x = integrate(Heun(), self.target, State({"x": self.start()}), levels, generator=seeded(0)).fields["x"]
         assert self.rms(x) == pytest.approx(0.3700, rel=0.01)
 
@@ -192,7 +192,7 @@ class TestF13:
     def test_coefficients_of_convention_a(self, c, expected):
         """R <- Exp(c dsigma^2 s) R with the paper's sigma; ours is its sqrt(2), so that c = 1 is half the variance decrement."""
         x = self.start()
-        levels = noise_grid(self.target.process, GridConfig(steps=500, denoise=False))
+        levels = noise_grid(self.target.process, GridConfig(steps=500, end="noisy"))
         with torch.no_grad():
             for level, lower in itertools.pairwise(levels):
                 t = torch.full((len(x),), level.t, dtype=torch.float64)
@@ -205,7 +205,7 @@ class TestF13:
 
     @pytest.mark.parametrize("factor", [0.5, 2.0])
     def test_wrong_factors_are_rejected(self, factor):
-        levels = noise_grid(self.target.process, GridConfig(steps=120, denoise=False))
+        levels = noise_grid(self.target.process, GridConfig(steps=120, end="noisy"))
         x = integrate(Euler(), Scaled(self.target, factor), State({"x": self.start(100)}), levels, generator=seeded(0)).fields[
             "x"
         ]

@@ -6,14 +6,13 @@ anything else, so a page can be opened from an e-mail or an air-gapped machine, 
 
 from __future__ import annotations
 
-import os
 import re
-import tempfile
 from dataclasses import dataclass, field
 from html import escape
 from importlib import resources
 from pathlib import Path
 
+from equilibra.atomic import write_text
 from equilibra.errors import InputError
 from equilibra.report.elements import Element, Molecules
 
@@ -117,22 +116,7 @@ class Page:
             raise InputError(f"report: folder '{target.parent}' does not exist; create it or choose another path")
         if target.is_dir():
             raise InputError(f"report: '{target}' is a folder, expected the name of a file such as '{target / 'report.html'}'")
-        try:
-            descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".part")
-        except OSError as error:
-            raise InputError(
-                f"report: cannot write to folder '{target.parent}' ({error.strerror}); choose another path"
-            ) from error
-        try:
-            with os.fdopen(descriptor, "w", encoding="utf-8", newline="\n") as stream:
-                stream.write(text)
-                stream.flush()
-                os.fsync(stream.fileno())
-            os.chmod(name, 0o644)
-            os.replace(name, target)
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
+        write_text(target, text)
         return target
 
 

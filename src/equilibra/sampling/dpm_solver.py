@@ -44,5 +44,5 @@ class DPMSolver2M(Sampler):
                 previous_level, previous_delta, previous_step = memory
                 r = math.log(previous_level.sigma[name] / here) / math.log(here / there)
                 extrapolated = (1.0 + 0.5 / r) * delta - (0.5 / r) * (previous_delta[name] - previous_step[name])
-            steps[name] = (1.0 - there / here) * extrapolated
+            steps[name] = target.finish * (1.0 - there / here) * extrapolated
         return move(denoiser, state, steps), (level, displacements, steps)

@@ -34,7 +34,7 @@ class Euler(Sampler):
         self, denoiser: Denoiser, state: State, level: Level, target: Level, *, memory: Any, generator: Generator
     ) -> tuple[State, Any]:
         prediction = denoiser(state, times(level, state))
-        steps = {n: (1.0 - target.sigma[n] / level.sigma[n]) * d for n, d in prediction.displacements.items()}
+        steps = {n: target.finish * (1.0 - target.sigma[n] / level.sigma[n]) * d for n, d in prediction.displacements.items()}
         return move(denoiser, state, steps), None
 
 
@@ -53,7 +53,9 @@ class Heun(Sampler):
         self, denoiser: Denoiser, state: State, level: Level, target: Level, *, memory: Any, generator: Generator
     ) -> tuple[State, Any]:
         first = denoiser(state, times(level, state)).displacements
-        trial = move(denoiser, state, {n: (1.0 - target.sigma[n] / level.sigma[n]) * d for n, d in first.items()})
+        trial = move(
+            denoiser, state, {n: target.finish * (1.0 - target.sigma[n] / level.sigma[n]) * d for n, d in first.items()}
+        )
         if target.clean:
             return trial, None
         second = denoiser(trial, times(target, trial)).displacements

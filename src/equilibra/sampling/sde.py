@@ -54,7 +54,7 @@ class ReverseDiffusion(Sampler):
             here, there = level.sigma[name], target.sigma[name]
             up = self.eta * there * math.sqrt(max(1.0 - (there / here) ** 2, 0.0))
             down = math.sqrt(max(there**2 - up**2, 0.0))
-            steps[name] = (1.0 - down / here) * delta
+            steps[name] = target.finish * (1.0 - down / here) * delta
             if up > 0.0:
                 space = denoiser.process.fields[name].space
                 noise = space.tangent_noise(state.fields[name], state.mask(name), generator=generator)

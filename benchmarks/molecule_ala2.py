@@ -22,6 +22,7 @@ from equilibra.analysis.ramachandran import population, ramachandran_jsd
 from equilibra.analysis.stereo import check_stereocentres
 from equilibra.analysis.torus_w2 import torus_w2
 from equilibra.geometry.internal_coordinates import dihedrals
+from equilibra.memory import keep_freed_memory
 from equilibra.report.free_energy_surface import ramachandran_surface
 from equilibra.report.plots import quality_curve
 from equilibra.sampling.choose import SamplerConfig
@@ -32,11 +33,10 @@ from equilibra.systems.molecule.files import mdtraj_trajectory, read_frames
 from equilibra.systems.molecule.torsions import torsion_quadruples
 
 
-def draw_unfiltered(model, system, sampler: SamplerConfig, n: int, seed: int, block: int = 250) -> np.ndarray:
+def draw_unfiltered(model, denoiser, system, sampler: SamplerConfig, n: int, seed: int, block: int = 125) -> np.ndarray:
     """Draws n samples without any filter, in blocks, as (n, atoms, 3) in Å."""
     from equilibra.systems.molecule.domain import template
 
-    denoiser = model.bind(system)
     levels = noise_grid(model.process, sampler.grid)
     parts = []
     for index in range(-(-n // block)):
@@ -53,9 +53,10 @@ def main() -> None:
     parser.add_argument("--molecule", default="ACE-ALA-NME")
     parser.add_argument("-n", type=int, default=10_000)
     parser.add_argument("--curve-n", type=int, default=2000)
-    parser.add_argument("--calls", type=int, nargs="*", default=[8, 12, 16, 20, 25, 30, 40, 60])
+    parser.add_argument("--calls", type=int, nargs="*", default=[10, 15, 20, 25, 29, 40])
     parser.add_argument("--seed", type=int, default=20261)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--compile", action="store_true", help="compile the network first")
     parser.add_argument("--save", type=Path, default=None, help="keep the samples as .npz")
     parser.add_argument("--picture", type=Path, default=None, help="draw model and reference side by side, as PNG")
     parser.add_argument("--curve", type=Path, default=None, help="draw quality against network calls, as PNG")
@@ -70,8 +71,10 @@ def main() -> None:
     reference_angles = [dihedrals(run.astype(np.float64), quadruples) for run in runs]
     print(f"reference: {len(runs)} runs of {[len(run) for run in runs]} frames; model {model.name} ({model.sha256[:12]})\n")
 
+    keep_freed_memory()
+    denoiser = model.bind(system, compile=arguments.compile)
     start = time.perf_counter()
-    positions = draw_unfiltered(model, system, model.sampler, arguments.n, arguments.seed)
+    positions = draw_unfiltered(model, denoiser, system, model.sampler, arguments.n, arguments.seed)
     seconds = time.perf_counter() - start
     calls = model.sampler.make().calls(noise_grid(model.process, model.sampler.grid))
     print(
@@ -124,7 +127,7 @@ def main() -> None:
     values = []
     for steps in arguments.calls:
         config = SamplerConfig(name=model.sampler.name, grid=GridConfig(**{**vars(model.sampler.grid), "steps": steps - 1}))
-        x = draw_unfiltered(model, system, config, m, arguments.seed + 1)
+        x = draw_unfiltered(model, denoiser, system, config, m, arguments.seed + 1)
         a = dihedrals(x.astype(np.float64), quadruples)[:, [phi, psi]]
         against = pool_angles[rng.choice(len(pool_angles), m, replace=False)]
         geometry = compare_bonds(x, pool[rng.choice(len(pool), m, replace=False)], bonds, numbers)

@@ -55,7 +55,7 @@ def run(
     ] = None,
     block_size: Annotated[
         int, typer.Option("--block-size", help="Conformations of a block, the unit kept when interrupted.")
-    ] = 250,
+    ] = 50,
     batch_size: Annotated[
         int | None,
         typer.Option("--batch-size", help="Conformations given to the network at once; lower it if memory is short."),

@@ -26,7 +26,7 @@ from equilibra.sampling.sampler import Sampler, integrate
 from equilibra.state.randomness import generator_for
 from equilibra.state.state import State
 
-BLOCK_SIZE = 250
+BLOCK_SIZE = 50
 """Samples of a block by default."""
 
 

@@ -57,6 +57,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=20261)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--compile", action="store_true", help="compile the network first")
+    parser.add_argument("--precision", default="fp32")
     parser.add_argument("--save", type=Path, default=None, help="keep the samples as .npz")
     parser.add_argument("--picture", type=Path, default=None, help="draw model and reference side by side, as PNG")
     parser.add_argument("--curve", type=Path, default=None, help="draw quality against network calls, as PNG")
@@ -72,7 +73,7 @@ def main() -> None:
     print(f"reference: {len(runs)} runs of {[len(run) for run in runs]} frames; model {model.name} ({model.sha256[:12]})\n")
 
     keep_freed_memory()
-    denoiser = model.bind(system, compile=arguments.compile)
+    denoiser = model.bind(system, compile=arguments.compile, precision=arguments.precision)
     start = time.perf_counter()
     positions = draw_unfiltered(model, denoiser, system, model.sampler, arguments.n, arguments.seed)
     seconds = time.perf_counter() - start

@@ -131,13 +131,12 @@ def sampling_rate(model, source: str, n: int, *, compiled: bool, bf16: bool) -> 
     from equilibra.sampling.sampler import draw
     from equilibra.systems.molecule.domain import template
 
-    denoiser = model.bind(system, compile=compiled)
+    denoiser = model.bind(system, compile=compiled, precision="bf16" if bf16 else "fp32")
     levels = noise_grid(model.process, model.sampler.grid)
-    with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-        draw(model.sampler.make(), denoiser, template(system, 125), levels, generator=generator_for(0, 0))
-        start = time.perf_counter()
-        for block in range(1, 1 + n // 125):
-            draw(model.sampler.make(), denoiser, template(system, 125), levels, generator=generator_for(0, block))
+    draw(model.sampler.make(), denoiser, template(system, 125), levels, generator=generator_for(0, 0))
+    start = time.perf_counter()
+    for block in range(1, 1 + n // 125):
+        draw(model.sampler.make(), denoiser, template(system, 125), levels, generator=generator_for(0, block))
     return (n // 125) * 125 / (time.perf_counter() - start)
 
 

@@ -70,6 +70,9 @@ def run(
     compile: Annotated[
         bool, typer.Option("--compile", help="Compile the network first: pays from some ten thousand conformations on.")
     ] = False,
+    precision: Annotated[
+        str, typer.Option("--precision", help="fp32, or bf16: faster, other conformations of the same quality.")
+    ] = "fp32",
     threads: Annotated[int | None, typer.Option("--threads", help="CPU threads; by default PyTorch's choice.")] = None,
 ) -> None:
     """Draw equilibrium conformations of a molecule from a trained model."""
@@ -86,6 +89,7 @@ def run(
         at_least(name, number, 0)
     one_of("sampler", sampler, SAMPLERS)
     one_of("spacing", spacing, SPACINGS)
+    one_of("precision", precision, ("fp32", "bf16"))
     formats = list(dict.fromkeys(format or ["xtc"]))
     for name in formats:
         one_of("format", name, FORMATS)
@@ -93,8 +97,10 @@ def run(
 
     import torch
 
+    from equilibra.memory import keep_freed_memory
     from equilibra.systems.model import load
 
+    keep_freed_memory()
     if threads is not None:
         torch.set_num_threads(threads)
     loaded = load(model)
@@ -122,7 +128,7 @@ def run(
                     formats,
                     report,
                     model,
-                    {**options, "outside_scope": outside_scope, "compile": compile},
+                    {**options, "outside_scope": outside_scope, "compile": compile, "precision": precision},
                 )
             )
         except EquilibraError as error:

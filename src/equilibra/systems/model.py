@@ -8,7 +8,7 @@ import platform
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Any, Literal, Protocol, Self, get_args
 
 import torch
 from torch import Tensor
@@ -19,10 +19,13 @@ from equilibra.diffusion.text import process_from_dict, process_to_dict
 from equilibra.errors import CheckpointError, ConfigError, InputError, unknown_key_message
 from equilibra.sampling.choose import SamplerConfig
 from equilibra.sampling.grid import noise_grid
+from equilibra.state import Features, State
 from equilibra.systems.blocks import BLOCK_SIZE, Progress, draw_blocks
 from equilibra.systems.card import Card
 from equilibra.systems.checkpoint import read_description, read_weights, write_model
 from equilibra.systems.scope import Scope
+
+Precision = Literal["fp32", "bf16"]
 
 WEIGHTS = Path(__file__).resolve().parent.parent / "weights"
 """Folder of the shipped models."""
@@ -148,11 +151,22 @@ class Model:
                 module.check_scope(system, self.scope, self.name)
         return list(systems)
 
-    def bind(self, system: Any, *, compile: bool = False) -> BoundDenoiser:
-        """Returns the denoiser of one system, for any number of samples."""
-        function: Callable[..., Any] = self.denoiser
-        if compile:
-            function = torch.compile(self.denoiser, dynamic=False)
+    def bind(self, system: Any, *, compile: bool = False, precision: Precision = "fp32") -> BoundDenoiser:
+        """Returns the denoiser of one system, for any number of samples.
+
+        Arguments:
+            system: The system.
+            compile: Compile the network.
+            precision: `fp32`, or `bf16` autocast of the network; coordinates stay in fp32.
+        """
+        if precision not in get_args(Precision):
+            raise ConfigError(f"precision: got '{precision}', expected fp32 or bf16")
+        network: Callable[..., Any] = torch.compile(self.denoiser, dynamic=False) if compile else self.denoiser
+
+        def function(state: State, t: Tensor, features: Features) -> Any:
+            with torch.autocast(state.device.type, torch.bfloat16, enabled=precision == "bf16"):
+                return network(state, t, features)
+
         return BoundDenoiser(self.process, function, system.features.shared())
 
     def sample(
@@ -167,6 +181,7 @@ class Model:
         folder: str | Path | None = None,
         outside_scope: bool = False,
         compile: bool = False,
+        precision: Precision = "fp32",
         progress: Callable[[Progress], None] = lambda state: None,
     ) -> Any:
         """Draws `n` valid samples of one system.
@@ -181,6 +196,7 @@ class Model:
             folder: Run folder, in which an interrupted run goes on. None keeps everything in memory.
             outside_scope: Allow a system that the model was not trained for.
             compile: Compile the network first: worth it from some ten thousand samples on.
+            precision: `fp32`, or `bf16` for twice the speed of a compiled network; other samples of the same quality (docs, results).
             progress: Called with the state of the run.
 
         Returns:
@@ -210,9 +226,10 @@ class Model:
             "weights": self.sha256,
             "system": system.digest,
             "sampler": dataclasses.asdict(config),
+            "precision": precision,
         }
         drawn = draw_blocks(
-            self.bind(system, compile=compile),
+            self.bind(system, compile=compile, precision=precision),
             config.make(),
             levels,
             lambda size: module.template(system, size),

@@ -77,11 +77,17 @@ def trial(name: str, make, names: tuple[str, ...], kills: int, rng: random.Rando
             seconds = min(seconds, time.perf_counter() - begin)  # the machine has become faster: draw again
             continue
         delays.append(round(delay, 2))
-        resumed += any(folder.rglob("block-*.npz")) or any(folder.rglob("checkpoint.safetensors"))
+        found = any(folder.rglob("block-*.npz")) or any(folder.rglob("checkpoint.safetensors"))
+        resumed += found
         finish(make(folder))
-        differences += [f"{folder.name}: {different}" for different in same(reference, folder, names)]
+        different = same(reference, folder, names)
+        differences += [f"{folder.name}: {file}" for file in different]
         done += 1
-        print(f"{name}: kill {done}/{kills} after {delay:.1f} of {seconds:.1f} s", flush=True)
+        print(
+            f"{name}: kill {done}/{kills} after {delay:.1f} of {seconds:.1f} s, {'went on' if found else 'began anew'}, "
+            f"{', '.join(different) + ' differ' if different else 'identical'}",
+            flush=True,
+        )
     return {
         "job": name,
         "kills": kills,
@@ -97,6 +103,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--samples", type=int, default=400)
     parser.add_argument("--steps", type=int, default=60)
+    parser.add_argument("--jobs", nargs="*", default=["sampling", "training"])
     arguments = parser.parse_args()
     rng = random.Random(arguments.seed)
     equilibra = str(Path(sys.executable).with_name("equilibra"))
@@ -114,10 +121,8 @@ def main() -> None:
                     "--steps", str(arguments.steps), "--batch-size", "32", "--checkpoint-every", "5", "--log-every", "5", "--warmup", "10",
                     "--no-compile", "-o", str(out)]  # fmt: skip
 
-        results = [
-            trial("sampling", sample, SAMPLE_FILES, arguments.kills, rng, scratch),
-            trial("training", train, TRAIN_FILES, arguments.kills, rng, scratch),
-        ]
+        jobs = {"sampling": (sample, SAMPLE_FILES), "training": (train, TRAIN_FILES)}
+        results = [trial(name, *jobs[name], arguments.kills, rng, scratch) for name in arguments.jobs]
     print(json.dumps(results, indent=2))
     sys.exit(any(result["files that differ"] for result in results))
 

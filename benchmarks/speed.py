@@ -174,6 +174,9 @@ def cost_curves(sizes: list[str], batches: list[int], path: Path) -> None:
         axes[0].loglog([row[0] for row in chosen], [row[2] for row in chosen], "o-", label=f"batch {batch}")
         axes[1].loglog([row[0] for row in chosen], [row[3] for row in chosen], "o-", label=f"batch {batch}")
     for axis, title in zip(axes, ("one network call", "one training step"), strict=True):
+        atoms = sorted({row[0] for row in rows})
+        axis.set_xticks(atoms, [str(n) for n in atoms])
+        axis.minorticks_off()
         axis.set(xlabel="atoms", ylabel="ms per conformation", title=title)
         axis.legend(frameon=False)
     path.parent.mkdir(parents=True, exist_ok=True)

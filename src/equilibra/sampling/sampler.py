@@ -88,10 +88,18 @@ def integrate(
     return state
 
 
-def draw(sampler: Sampler, denoiser: Denoiser, like: State, levels: Sequence[Level], *, generator: Generator) -> State:
+def draw(
+    sampler: Sampler,
+    denoiser: Denoiser,
+    like: State,
+    levels: Sequence[Level],
+    *,
+    generator: Generator,
+    progress: Callable[[int, State], None] = lambda step, state: None,
+) -> State:
     """Draws one sample for each batch element: prior at the first level, then `integrate`. `like` gives shapes, masks and fixed fields."""
     start = denoiser.process.prior(like, generator=generator, t=levels[0].t)
-    return integrate(sampler, denoiser, start, levels, generator=generator)
+    return integrate(sampler, denoiser, start, levels, generator=generator, progress=progress)
 
 
 def times(level: Level, state: State) -> Tensor:

@@ -22,7 +22,7 @@ from equilibra.diffusion.denoiser import BoundDenoiser, Denoiser, Prediction
 from equilibra.errors import EquilibraError, InputError
 from equilibra.run_folder import claim
 from equilibra.sampling.grid import Level
-from equilibra.sampling.sampler import Sampler, integrate
+from equilibra.sampling.sampler import Sampler, draw
 from equilibra.state.randomness import generator_for
 from equilibra.state.state import State
 
@@ -174,8 +174,7 @@ def _draw(
     report: Callable[[int, State], None],
 ) -> Block:
     generator = generator_for(seed, index, device=like.device)
-    start = denoiser.process.prior(like, generator=generator, t=levels[0].t)
-    state = integrate(sampler, denoiser, start, levels, generator=generator, progress=report)
+    state = draw(sampler, denoiser, like, levels, generator=generator, progress=report)
     return Block({name: value.cpu().numpy() for name, value in state.fields.items()}, check(state))
 
 

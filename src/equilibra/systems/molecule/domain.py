@@ -8,13 +8,15 @@ from typing import Any
 import numpy as np
 import torch
 
+from equilibra.configuration import read_fields
 from equilibra.diffusion.denoiser import NetworkDenoiser, Parametrisation
 from equilibra.diffusion.process import Process
 from equilibra.errors import InputError
+from equilibra.nn.graphormer import GraphormerConfig
 from equilibra.state import State
 from equilibra.systems.blocks import Block
 from equilibra.systems.molecule.ensemble import MoleculeEnsemble
-from equilibra.systems.molecule.network import FIELD, molecule_denoiser, network_config_from_dict
+from equilibra.systems.molecule.network import FIELD, molecule_denoiser
 from equilibra.systems.molecule.system import MoleculeSystem, molecule_systems
 from equilibra.systems.molecule.validity import check
 from equilibra.systems.scope import Scope
@@ -27,7 +29,7 @@ def systems(source: Any) -> list[MoleculeSystem]:
 
 def denoiser(process: Process, network: Mapping[str, Any], parametrisation: Parametrisation) -> NetworkDenoiser:
     """Makes the denoiser from the JSON form of its network."""
-    return molecule_denoiser(process, network_config_from_dict(dict(network)), parametrisation=parametrisation)
+    return molecule_denoiser(process, read_fields(GraphormerConfig, network), parametrisation=parametrisation)
 
 
 def template(system: MoleculeSystem, n: int) -> State:

@@ -1,7 +1,5 @@
 """The molecule's process and network: one field `pos` on the mean-free space of atomic positions."""
 
-from typing import Any
-
 import torch
 
 from equilibra.diffusion.denoiser import NetworkDenoiser, Parametrisation
@@ -39,8 +37,3 @@ def molecule_denoiser(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return NetworkDenoiser(PositionNetwork(config, FIELD), process, parametrisation)
-
-
-def network_config_from_dict(values: dict[str, Any]) -> GraphormerConfig:
-    """Reads a network configuration from its JSON form."""
-    return GraphormerConfig(**values)

@@ -17,7 +17,7 @@ PACKAGE = Path(equilibra.__file__).parent
 FOUNDATION = {"types", "errors", "units", "configuration"}
 CORE = FOUNDATION | {"geometry", "state", "diffusion"}
 FILES = {"atomic", "run_folder"}  # how files are written, whatever is in them
-BELOW_SYSTEMS = CORE | FILES | {"sampling", "energies", "data", "nn"}
+BELOW_SYSTEMS = CORE | FILES | {"sampling", "density", "thermo", "energies", "data", "nn"}
 
 # room: the rooms it may import, besides itself. A new room needs a row here.
 MAY_IMPORT: dict[str, set[str]] = {
@@ -33,6 +33,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "diffusion": FOUNDATION | {"geometry", "state"},
     "nn": {"types", "errors", "geometry"},  # knows tensors, neither schedules nor files
     "sampling": CORE,
+    "density": CORE | {"sampling"},  # along the levels of a noise grid
+    "thermo": FOUNDATION,  # log-weights in, free energies out
     "energies": CORE | FILES,
     "data": CORE | FILES,
     "systems": BELOW_SYSTEMS,
@@ -46,7 +48,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 PUBLIC = set(MAY_IMPORT) - {"cli", "testing"}
 
 HEAVY = {"openmm", "pdbfixer", "rdkit", "mdtraj", "lightning", "pytorch_lightning", "matplotlib", "ot", "deeptime", "sklearn"}
-HEAVY |= {"scipy", "ase", "Bio", "PeptideBuilder", "tensorboard", "pandas"}
+HEAVY |= {"scipy", "ase", "Bio", "PeptideBuilder", "tensorboard", "pandas", "pymbar", "arviz"}
 # a Lightning module is a subclass, so its base is needed when the file is read; others import that file inside a function
 SUBCLASSES = {"train/module.py": "lightning"}
 PICKLERS = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}

@@ -40,7 +40,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "systems": BELOW_SYSTEMS,
     "testing": BELOW_SYSTEMS,
     "train": BELOW_SYSTEMS | {"systems", "memory"},
-    "analysis": FOUNDATION | {"geometry"},  # arrays in, numbers out: no domain, no model
+    "analysis": FOUNDATION | {"geometry", "thermo"},  # arrays in, numbers out: no domain, no model
     "report": BELOW_SYSTEMS | {"systems", "analysis"},  # brings a domain's ensembles and the analysis together
     "cli": BELOW_SYSTEMS | {"memory", "systems", "train", "analysis", "report"},
 }

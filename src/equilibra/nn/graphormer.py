@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from equilibra.errors import ConfigError
+from equilibra.errors import ConfigError, ShapeError
 from equilibra.nn.attention import GraphormerLayer
 from equilibra.nn.distance import GaussianBasis, image_sums, pair_vectors, safe_norm
 from equilibra.nn.embedding import CategoricalEmbedding, NoiseEmbedding
@@ -36,6 +36,7 @@ class GraphormerConfig:
         channels: Vector channels of the output head.
         levels: Number of noise levels, one per moving field.
         extra_node: Width of real-valued node features (`node["extra"]`), 0 for none; embeddings of a sequence model, for example.
+        conditions: Number of real-valued conditions of a whole system (`graph["conditions"]`), such as the logarithm of the temperature.
         image_cutoff: Cut-off of periodic images in the network's length unit; used where translations are given.
     """
 
@@ -51,6 +52,7 @@ class GraphormerConfig:
     channels: int = 16
     levels: int = 1
     extra_node: int = 0
+    conditions: int = 0
     image_cutoff: float = 6.0
 
     def __post_init__(self) -> None:
@@ -70,6 +72,11 @@ class Graphormer(nn.Module):
         self.node = CategoricalEmbedding(config.node_vocabulary, config.dim)
         self.pair = CategoricalEmbedding(config.pair_vocabulary, config.pair_dim)
         self.noise = NoiseEmbedding(config.levels, config.dim)
+        self.conditions = (
+            nn.Sequential(nn.Linear(config.conditions, config.dim), nn.SiLU(), nn.Linear(config.dim, config.dim))
+            if config.conditions
+            else None
+        )
         self.extra = nn.Linear(config.extra_node, config.dim) if config.extra_node else None
         self.basis = GaussianBasis(config.basis, config.r_max)
         self.distance = nn.Linear(config.basis, config.pair_dim)
@@ -104,6 +111,10 @@ class Graphormer(nn.Module):
         pair_mask = (mask[:, :, None] & mask[:, None, :]).to(x.dtype)
         pair_mask = pair_mask * (1.0 - torch.eye(x.shape[1], dtype=x.dtype, device=x.device))
         noise = self.noise(levels)
+        if self.conditions is not None:
+            if graph.conditions is None:
+                raise ShapeError("conditions of the network", "none", f"graph features of the width {self.config.conditions}")
+            noise = noise + self.conditions(graph.conditions.to(noise.dtype))
         radial = self.distance(radial.to(self.distance.weight.dtype))
         # under autocast the products are bfloat16: the arrays of pairs stay so, and half as much memory moves
         z = radial + (self.pair(graph.pair) + self.pair_noise(noise)[:, None, None, :]).to(radial.dtype)

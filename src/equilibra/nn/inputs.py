@@ -40,6 +40,7 @@ class GraphInputs:
         chiral_sign: Wanted handedness of each stereo-centre, +1 or -1, and 0 elsewhere (batch, tokens). Optional.
         extra: Real-valued node features (batch, tokens, width). Optional.
         translations: Lattice translations in the network's length unit (batch, images, 3). Optional.
+        conditions: Real-valued conditions of each system (batch, width). Optional.
     """
 
     node: Mapping[str, Tensor]
@@ -49,6 +50,7 @@ class GraphInputs:
     chiral_sign: Tensor | None = None
     extra: Tensor | None = None
     translations: Tensor | None = None
+    conditions: Tensor | None = None
 
     def handedness(self, x: Tensor) -> Tensor:
         r"""Returns two pseudo-scalars per token (batch, tokens, 2): the signed volume of each stereo-centre times its wanted sign, and the sign's square.
@@ -82,4 +84,5 @@ class GraphInputs:
             chiral_sign=features.node.get("chiral_sign"),
             extra=features.node.get("extra"),
             translations=features.graph.get("translations"),
+            conditions=features.graph.get("conditions"),
         )

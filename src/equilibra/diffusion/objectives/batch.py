@@ -20,12 +20,16 @@ class TrainingBatch:
         features: Their features.
         forces: For some fields the data score :math:`-\nabla u = F/kT`, in the unit of the field's inverse. Empty without forces.
         classes: Integer class of each item (batch or 1, items) for the mixture of targets; elements, for example.
+        energies: Reduced energies u (batch,) of the clean States, where known.
+        weights: Importance of each sample (batch,), of mean one over the data; None where all count the same.
     """
 
     state: State
     features: Features
     forces: Mapping[str, Tensor] = field(default_factory=dict)
     classes: Tensor | None = None
+    energies: Tensor | None = None
+    weights: Tensor | None = None
 
     def to(self, device: torch.device | str) -> Self:
         """Returns the batch on another device."""
@@ -34,4 +38,6 @@ class TrainingBatch:
             self.features.to(device),
             {name: value.to(device) for name, value in self.forces.items()},
             None if self.classes is None else self.classes.to(device),
+            None if self.energies is None else self.energies.to(device),
+            None if self.weights is None else self.weights.to(device),
         )

@@ -129,4 +129,5 @@ class ScoreMatching(nn.Module):
         order = torch.argsort(level)
         thirds = per_sample.detach()[order].tensor_split(3) if state.batch_size >= 3 else (per_sample.detach(),) * 3
         names = ("loss_small_noise", "loss_middle_noise", "loss_large_noise")
-        return {"loss": per_sample.mean(), **{name: part.mean() for name, part in zip(names, thirds, strict=True)}}
+        loss = per_sample if batch.weights is None else batch.weights * per_sample
+        return {"loss": loss.mean(), **{name: part.mean() for name, part in zip(names, thirds, strict=True)}}

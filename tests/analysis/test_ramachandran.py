@@ -5,7 +5,6 @@ from scipy.stats import binomtest
 
 from equilibra.analysis.ramachandran import (
     STATES,
-    clopper_pearson,
     free_energy_surface,
     population,
     ramachandran_jsd,
@@ -13,6 +12,7 @@ from equilibra.analysis.ramachandran import (
     ramachandran_tv,
 )
 from equilibra.errors import ConfigError, InputError
+from equilibra.thermo.statistics import clopper_pearson
 from equilibra.units import thermal_energy
 
 

@@ -15,11 +15,11 @@ from equilibra.diffusion.space import (
     SymmetricMatrices,
     Torus,
     require_linear,
-    slerp,
     space_from_name,
 )
 from equilibra.errors import ConfigError, SpaceError
 from equilibra.geometry import igso3, lattice, so3, torus
+from equilibra.geometry.great_arc import slerp
 
 SPACE_CASES = {
     "euclidean": Euclidean(),

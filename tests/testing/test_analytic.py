@@ -9,6 +9,7 @@ from equilibra.diffusion.schedule import VarianceExploding
 from equilibra.diffusion.space import Torus
 from equilibra.errors import ConfigError, ShapeError, SpaceError
 from equilibra.geometry import igso3, lattice, so3
+from equilibra.geometry.mean_free import helmert
 from equilibra.state.state import State
 from equilibra.testing import (
     FixedComponents,
@@ -21,7 +22,6 @@ from equilibra.testing import (
     WrappedNormalComponents,
     WrappedNormalMixture,
 )
-from equilibra.testing.components import helmert
 
 
 def seeded(seed):

@@ -16,11 +16,10 @@ from equilibra.analysis.baseline import cartesian_gaussian, wrapped_gaussian
 from equilibra.analysis.comparison import Comparison, Molecule, check_comparable
 from equilibra.analysis.floor import draw_pair, largest_draw, split_kind
 from equilibra.analysis.measures import Measure, coordinate_measures, torsion_measures
-from equilibra.analysis.ramachandran import clopper_pearson
 from equilibra.analysis.samples import FloatArray, IntArray
-from equilibra.analysis.statistics import contiguous_blocks, resample_blocks
 from equilibra.analysis.table import EvaluationRow, EvaluationTable
 from equilibra.errors import ConfigError, InputError
+from equilibra.thermo.statistics import clopper_pearson, contiguous_blocks, resample_blocks
 
 
 def evaluate(

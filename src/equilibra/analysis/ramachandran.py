@@ -17,9 +17,9 @@ from numpy.typing import ArrayLike
 from equilibra.analysis.histogram import histogram_2d, jensen_shannon
 from equilibra.analysis.histogram import total_variation as _total_variation
 from equilibra.analysis.samples import BoolArray, FloatArray, as_runs, check_samples, wrap_angles
-from equilibra.analysis.statistics import statistical_inefficiency
 from equilibra.analysis.torsions import CIRCLE, dihedrals, peptide_quadruples
 from equilibra.errors import ConfigError, InputError, unknown_key_message
+from equilibra.thermo.statistics import clopper_pearson, statistical_inefficiency
 from equilibra.units import thermal_energy
 
 State = Callable[[FloatArray, FloatArray], BoolArray]
@@ -198,25 +198,6 @@ def population(
     low, high = clopper_pearson(p * n_effective, n_effective, confidence=confidence)
     error = float(np.sqrt(p * (1 - p) / n_effective))
     return Population(value=p, low=low, high=high, error=error, n=n, n_effective=n_effective)
-
-
-def clopper_pearson(successes: float, trials: float, *, confidence: float = 0.95) -> tuple[float, float]:
-    """Returns the Clopper-Pearson interval of a proportion; fractional counts (effective samples) are allowed.
-
-    Raises:
-        InputError: If the counts are not 0 ≤ successes ≤ trials, trials > 0, or the confidence is not between 0 and 1.
-    """
-    from scipy.stats import beta
-
-    if not (0 <= successes <= trials and trials > 0 and 0 < confidence < 1):
-        raise InputError(
-            f"Clopper-Pearson: got {successes} of {trials} at confidence {confidence}; expected 0 <= successes <= trials"
-        )
-    tail = 0.5 * (1 - confidence)
-    failures = trials - successes
-    low = float(beta.ppf(tail, successes, failures + 1)) if successes > 0 else 0.0
-    high = float(beta.ppf(1 - tail, successes + 1, failures)) if failures > 0 else 1.0
-    return low, high
 
 
 def _membership(phi_psi: FloatArray, state: str | State) -> FloatArray:

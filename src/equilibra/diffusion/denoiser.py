@@ -60,6 +60,10 @@ class Denoiser(ABC):
     def __call__(self, state: State, t: Tensor) -> Prediction:
         """Returns the prediction for a State in the rescaled variable at the times t (batch,)."""
 
+    def rows(self, index: slice | Tensor) -> "Denoiser":
+        """Returns the denoiser of some batch elements; itself where it serves any batch."""
+        return self
+
 
 def preconditioning(space: Space, parametrisation: Parametrisation, sigma: Tensor, data_scale: float) -> Preconditioning:
     """Returns the coefficients that turn a network's output into a displacement; see the module's table."""
@@ -141,3 +145,6 @@ class BoundDenoiser(Denoiser):
 
     def __call__(self, state: State, t: Tensor) -> Prediction:  # noqa: D102
         return self.function(state, t, self.features)
+
+    def rows(self, index: slice | Tensor) -> "BoundDenoiser":  # noqa: D102
+        return BoundDenoiser(self.process, self.function, self.features.rows(index))

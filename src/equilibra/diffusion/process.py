@@ -99,6 +99,16 @@ class Process:
             like.masks,
         )
 
+    def log_prior(self, state: State, *, t: float = 1.0) -> Tensor:
+        """Returns the log-density (batch,) of the distribution that `prior` draws, in float64."""
+        state = state.to(dtype=torch.float64)
+        time = torch.full((state.batch_size,), t, dtype=torch.float64, device=state.device)
+        parts = [
+            field.space.log_prior(state.fields[name], field.schedule.sigma(time), field.data_scale, state.mask(name))
+            for name, field in self.fields.items()
+        ]
+        return torch.stack(parts).sum(0)
+
     def clean(self, state: State) -> State:
         """Projects every field on its Space."""
         return state.replace(

@@ -23,7 +23,8 @@ import torch
 from torch import Generator, Tensor
 
 from equilibra.errors import ConfigError, SpaceError
-from equilibra.geometry import igso3, lattice, so3, torus
+from equilibra.geometry import igso3, lattice, mean_free, so3, torus
+from equilibra.geometry.great_arc import slerp
 
 
 @dataclass(frozen=True)
@@ -92,8 +93,24 @@ class Space(ABC):
         """Draws the distribution at the largest noise sigma (batch,) of data with the standard deviation `data_scale` per axis."""
 
     @abstractmethod
+    def log_prior(self, x: Tensor, sigma: Tensor, data_scale: float, mask: Tensor | None) -> Tensor:
+        """Returns the log-density (batch,) of the distribution that `prior` draws."""
+
+    @abstractmethod
     def preconditioning(self, sigma: Tensor, data_scale: float) -> Preconditioning:
         """Returns coefficients with which the ideal network output has unit variance at every sigma (batch,)."""
+
+    def frame_size(self, x: Tensor) -> int:
+        """Returns the number of coordinates in the orthonormal frame of the tangent space, those of padded items included."""
+        return math.prod(x.shape[1:])
+
+    def from_frame(self, c: Tensor, x: Tensor, mask: Tensor | None) -> Tensor:
+        """Returns the tangent vectors at x with the orthonormal coordinates c (batch, frame_size); those of padded items count for nothing."""
+        return self.project(c.reshape(x.shape), mask)
+
+    def chart_velocity(self, u: Tensor, v: Tensor) -> Tensor:
+        """Returns du for which the point retract(x, u) moves along its tangent vector v; both are the same on flat Spaces."""
+        return v
 
     def inner(self, u: Tensor, v: Tensor) -> Tensor:
         """Returns the Riemannian inner product of two tangent vectors (padded items zero), with shape (batch,)."""
@@ -118,29 +135,6 @@ def edm_preconditioning(sigma: Tensor, data_scale: float) -> Preconditioning:
     """
     total = sigma**2 + data_scale**2
     return Preconditioning(c_in=total.rsqrt(), c_shift=-(sigma**2) / total, c_out=sigma * data_scale * total.rsqrt())
-
-
-def slerp(a: Tensor, b: Tensor, fraction: float) -> Tensor:
-    r"""Interpolates on a great arc, with the norms interpolated linearly.
-
-    .. math:: z_\eta = |z|_\eta \, \frac{\sin((1-\eta)\Omega)\, \hat z_A + \sin(\eta\Omega)\, \hat z_B}{\sin\Omega}
-
-    A straight line between two independent Gaussian points leaves the shell where the distribution lives: its mid-point has the norm
-    :math:`\sqrt{D/2}` instead of :math:`\sqrt D`. Norms and angle are taken over all axes but the first.
-    """
-    flat_a, flat_b = a.flatten(1), b.flatten(1)
-    norm_a, norm_b = flat_a.norm(dim=1), flat_b.norm(dim=1)
-    # a point at the origin has no direction, and needs none
-    tiny = torch.finfo(a.dtype).tiny
-    unit_a, unit_b = flat_a / norm_a.clamp(min=tiny)[:, None], flat_b / norm_b.clamp(min=tiny)[:, None]
-    omega = torch.arccos((unit_a * unit_b).sum(1).clamp(-1.0, 1.0))
-    parallel = omega.sin().abs() < 1e-6
-    safe = torch.where(parallel, torch.ones_like(omega), omega)
-    weight_a = torch.where(parallel, torch.full_like(omega, 1.0 - fraction), ((1.0 - fraction) * safe).sin() / safe.sin())
-    weight_b = torch.where(parallel, torch.full_like(omega, fraction), (fraction * safe).sin() / safe.sin())
-    direction = weight_a[:, None] * unit_a + weight_b[:, None] * unit_b
-    norm = (1.0 - fraction) * norm_a + fraction * norm_b
-    return (norm[:, None] * direction).reshape(a.shape)
 
 
 @dataclass(frozen=True)
@@ -181,6 +175,10 @@ class Euclidean(Space):
         width = torch.sqrt(sigma**2 + data_scale**2)
         return expand(width, like) * self.tangent_noise(like, mask, generator=generator)
 
+    def log_prior(self, x: Tensor, sigma: Tensor, data_scale: float, mask: Tensor | None) -> Tensor:  # noqa: D102
+        variance, x = sigma**2 + data_scale**2, self.project(x, mask)
+        return -0.5 * (self.degrees(x, mask) * torch.log(2.0 * math.pi * variance) + self.inner(x, x) / variance)
+
     def preconditioning(self, sigma: Tensor, data_scale: float) -> Preconditioning:  # noqa: D102
         return edm_preconditioning(sigma, data_scale)
 
@@ -205,6 +203,13 @@ class CentredEuclidean(Euclidean):
         weights = expand(mask, v).to(v.dtype)
         return (v - (v * weights).sum(1, keepdim=True) / weights.sum(1, keepdim=True)) * weights
 
+    def frame_size(self, x: Tensor) -> int:  # noqa: D102
+        return (x.shape[1] - 1) * x.shape[2]
+
+    def from_frame(self, c: Tensor, x: Tensor, mask: Tensor | None) -> Tensor:
+        """Returns vectors from coordinates in the Helmert basis of the particles."""
+        return mean_free.from_coordinates(c, x, mask)
+
 
 @dataclass(frozen=True)
 class SymmetricMatrices(Euclidean):
@@ -224,6 +229,12 @@ class SymmetricMatrices(Euclidean):
 
     def project(self, v: Tensor, mask: Tensor | None) -> Tensor:  # noqa: D102
         return 0.5 * (v + v.transpose(-1, -2))
+
+    def frame_size(self, x: Tensor) -> int:  # noqa: D102
+        return 6 * math.prod(x.shape[1:-2])
+
+    def from_frame(self, c: Tensor, x: Tensor, mask: Tensor | None) -> Tensor:  # noqa: D102
+        return lattice.from_vector(c.reshape(*x.shape[:-2], 6))
 
 
 @dataclass(frozen=True)
@@ -268,6 +279,18 @@ class SO3(Space):
     def prior(self, like: Tensor, sigma: Tensor, data_scale: float, mask: Tensor | None, *, generator: Generator) -> Tensor:
         """Draws uniform rotations; the largest noise must be wide enough for that to hold (sigma = 2.3, DiG's 1.65 in convention A, leaves 1e-4 nat per rotation)."""
         return self.clean(so3.uniform(like.shape[:-2], generator=generator, dtype=like.dtype, device=like.device), mask)
+
+    def log_prior(self, x: Tensor, sigma: Tensor, data_scale: float, mask: Tensor | None) -> Tensor:  # noqa: D102
+        return x.new_zeros(x.shape[0])
+
+    def frame_size(self, x: Tensor) -> int:  # noqa: D102
+        return 3 * math.prod(x.shape[1:-2])
+
+    def from_frame(self, c: Tensor, x: Tensor, mask: Tensor | None) -> Tensor:  # noqa: D102
+        return masked(c.reshape(x.shape[:-1]), mask)
+
+    def chart_velocity(self, u: Tensor, v: Tensor) -> Tensor:  # noqa: D102
+        return so3.exp_inverse_differential(u, v)
 
     def preconditioning(self, sigma: Tensor, data_scale: float) -> Preconditioning:  # noqa: D102
         # with zero shift the target is sigma^2 s of the kernel, of variance sigma^4 E|s|^2 / 3 per axis
@@ -323,6 +346,15 @@ class Torus(Space):
         uniform = torch.rand(like.shape, generator=generator, dtype=like.dtype, device=like.device)
         return self.clean((uniform - 0.5) * self.period, mask)
 
+    def log_prior(self, x: Tensor, sigma: Tensor, data_scale: float, mask: Tensor | None) -> Tensor:  # noqa: D102
+        return -math.log(self.period) * Euclidean().degrees(x, mask)
+
+    def frame_size(self, x: Tensor) -> int:  # noqa: D102
+        return CentredEuclidean().frame_size(x) if self.centred else super().frame_size(x)
+
+    def from_frame(self, c: Tensor, x: Tensor, mask: Tensor | None) -> Tensor:  # noqa: D102
+        return CentredEuclidean().from_frame(c, x, mask) if self.centred else super().from_frame(c, x, mask)
+
     def preconditioning(self, sigma: Tensor, data_scale: float) -> Preconditioning:  # noqa: D102
         scale = sigma**2 * torch.sqrt(torus.mean_squared_score(sigma, period=self.period))
         return Preconditioning(c_in=torch.ones_like(sigma), c_shift=torch.zeros_like(sigma), c_out=scale.to(sigma.dtype))
@@ -373,6 +405,9 @@ class Slab(Space):
         height = Euclidean().prior(like[..., 2:], sigma, data_scale, mask, generator=generator)
         return self._both(plane, height)
 
+    def log_prior(self, x: Tensor, sigma: Tensor, data_scale: float, mask: Tensor | None) -> Tensor:  # noqa: D102
+        return Euclidean().log_prior(x[..., 2:], sigma, data_scale, mask)
+
     def preconditioning(self, sigma: Tensor, data_scale: float) -> Preconditioning:  # noqa: D102
         # zero shift; the displacement in the plane vanishes when the noise has wrapped, that of heights is the noise itself
         plane = Torus().preconditioning(sigma, data_scale)
@@ -419,6 +454,9 @@ class Fixed(Space):
     def prior(self, like: Tensor, sigma: Tensor, data_scale: float, mask: Tensor | None, *, generator: Generator) -> Tensor:
         """Returns the field itself."""
         return like
+
+    def log_prior(self, x: Tensor, sigma: Tensor, data_scale: float, mask: Tensor | None) -> Tensor:  # noqa: D102
+        return x.new_zeros(x.shape[0])
 
     def preconditioning(self, sigma: Tensor, data_scale: float) -> Preconditioning:  # noqa: D102
         zero = torch.zeros_like(sigma)

@@ -82,6 +82,29 @@ def exp(v: Float[Tensor, "... 3"]) -> Float[Tensor, "... 3 3"]:
     return torch.eye(3, dtype=v.dtype, device=v.device) + a[..., None, None] * k + b[..., None, None] * _hat_squared(v)
 
 
+def exp_inverse_differential(u: Float[Tensor, "... 3"], v: Float[Tensor, "... 3"]) -> Float[Tensor, "... 3"]:
+    r"""Finds the velocity of a rotation vector from the global-frame angular velocity of its rotation.
+
+    If :math:`R = \mathrm{Exp}(u) R_0` turns as :math:`\dot R = \hat v R`, then with :math:`\theta = |u|`
+
+    .. math:: \dot u = v - \tfrac12 u \times v + \frac{1}{\theta^2}\Big(1 - \frac{\theta}{2} \cot\frac{\theta}{2}\Big) u \times (u \times v)
+
+    Arguments:
+        u: Rotation vectors shorter than a full turn, with shape (..., 3), in radians.
+        v: Angular velocities, with shape (..., 3).
+
+    Returns:
+        The velocities of the rotation vectors, with shape (..., 3).
+    """
+    t = u.square().sum(-1, keepdim=True)
+    small = t < _SMALL
+    half = torch.where(small, torch.ones_like(t), t).sqrt() / 2
+    series = (1 + t / 60 * (1 + t / 42 * (1 + t / 40))) / 12
+    second = torch.where(small, series, (1 - half * half.cos() / half.sin()) / (4 * half.square()))
+    across = torch.linalg.cross(u, v)
+    return v - across / 2 + second * torch.linalg.cross(u, across)
+
+
 def to_quaternion(r: Float[Tensor, "... 3 3"]) -> Float[Tensor, "... 4"]:
     r"""Converts rotations to unit quaternions (w, x, y, z) with :math:`w \ge 0`.
 

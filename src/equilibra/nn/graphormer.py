@@ -63,10 +63,34 @@ class GraphormerConfig:
                 raise ConfigError(f"GraphormerConfig: {name} is {getattr(self, name)}, expected at least 1")
 
 
-class Graphormer(nn.Module):
-    """Dense attention over tokens at positions; returns an equivariant vector per token and the final token features."""
+@dataclass(frozen=True)
+class Embedding:
+    """What the trunk knows of a batch, from which heads read.
 
-    def __init__(self, config: GraphormerConfig) -> None:
+    Attributes:
+        tokens: Invariant token features (batch, tokens, dim).
+        pairs: Pair features (batch, tokens, tokens, pair_dim).
+        vectors: Bounded relative positions (batch, tokens, tokens, 3).
+        pair_mask: 1 for pairs of real, different tokens, 0 elsewhere (batch, tokens, tokens).
+        noise: Embedding of the noise levels and of the conditions (batch, dim).
+    """
+
+    tokens: Tensor
+    pairs: Tensor
+    vectors: Tensor
+    pair_mask: Tensor
+    noise: Tensor
+
+
+class Graphormer(nn.Module):
+    """Dense attention over tokens at positions; returns an equivariant vector per token and the final token features.
+
+    Arguments:
+        config: Size and vocabularies.
+        vectors: Whether it ends in a head of vectors; without one, `embed` alone can be called, and other heads read its result.
+    """
+
+    def __init__(self, config: GraphormerConfig, *, vectors: bool = True) -> None:
         super().__init__()
         self.config = config
         self.node = CategoricalEmbedding(config.node_vocabulary, config.dim)
@@ -87,10 +111,10 @@ class Graphormer(nn.Module):
         self.handedness = nn.Sequential(nn.Linear(2, config.dim), nn.SiLU(), nn.Linear(config.dim, config.dim))
         self.stack = nn.ModuleList(GraphormerLayer(config.dim, config.heads, config.expansion) for _ in range(config.layers))
         self.norm = nn.LayerNorm(config.dim)
-        self.head = VectorHead(config.dim, config.pair_dim, config.channels)
+        self.head = VectorHead(config.dim, config.pair_dim, config.channels) if vectors else None
 
     def forward(self, x: Tensor, levels: Tensor, graph: GraphInputs) -> tuple[Tensor, Tensor]:
-        """Runs the network.
+        """Runs the network with its head of vectors.
 
         Arguments:
             x: Positions (batch, tokens, 3), scaled to the network's length unit.
@@ -99,7 +123,17 @@ class Graphormer(nn.Module):
 
         Returns:
             Vectors (batch, tokens, 3) and token features (batch, tokens, dim).
+
+        Raises:
+            ConfigError: If the network was made without a head of vectors.
         """
+        if self.head is None:
+            raise ConfigError("Graphormer: it was made without a head of vectors; call `embed`, or make it with vectors=True")
+        made = self.embed(x, levels, graph)
+        return self.head(made.tokens, made.pairs, made.vectors, made.pair_mask), made.tokens
+
+    def embed(self, x: Tensor, levels: Tensor, graph: GraphInputs) -> Embedding:
+        """Runs the trunk alone; arguments as for `forward`."""
         mask = graph.mask
         if graph.translations is None:
             vectors = pair_vectors(x)
@@ -134,5 +168,4 @@ class Graphormer(nn.Module):
         bias = bias + blocked[:, None, None, :]
         for index, layer in enumerate(self.stack):
             h = layer(h, noise, bias[index], bounded)
-        h = self.norm(h)
-        return self.head(h, z, bounded, pair_mask), h
+        return Embedding(self.norm(h), z, bounded, pair_mask, noise)

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from equilibra.analysis.evaluate import evaluate as evaluate_trajectories
-from equilibra.analysis.statistics import statistical_inefficiency
 from equilibra.analysis.table import EvaluationTable
 from equilibra.errors import InputError
+from equilibra.thermo.statistics import statistical_inefficiency
 
 if TYPE_CHECKING:
     from equilibra.systems.molecule.ensemble import MoleculeEnsemble

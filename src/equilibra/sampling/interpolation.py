@@ -1,6 +1,6 @@
 r"""Paths between two states through latent space: encode both with the probability flow, interpolate, decode.
 
-On flat Spaces the latent path is a great arc with linearly interpolated norms (`diffusion.space.slerp`): a straight line would leave the
+On flat Spaces the latent path is a great arc with linearly interpolated norms (`geometry.great_arc.slerp`): a straight line would leave the
 shell where a Gaussian lives. On SO(3) and the torus it is a geodesic. The paper interpolates coordinates linearly (its eq. (A25)).
 A path is a hypothesis, not a mechanism: the encode-decode error of the end points is returned with it.
 """

@@ -77,6 +77,17 @@ class Features:
             mask=torch.ones(1, self.tokens, dtype=torch.bool, device=next(iter(self.node.values())).device),
         )
 
+    def conditioned(self, values: Sequence[float] | Tensor) -> Self:
+        """Returns the features with real-valued conditions of the system, such as the temperature, as `graph["conditions"]`.
+
+        Arguments:
+            values: One value for each condition of a system or of a batch of one, or a tensor (batch, conditions).
+        """
+        conditions = torch.as_tensor(values, dtype=torch.float32, device=next(iter(self.node.values())).device)
+        if self.mask is not None and conditions.ndim == 1:
+            conditions = conditions[None]
+        return type(self)(self.node, self.pair, {**self.graph, "conditions": conditions}, self.mask)
+
     def to(self, device: torch.device | str) -> Self:
         """Returns the features on another device."""
         return type(self)(

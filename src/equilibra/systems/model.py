@@ -151,23 +151,30 @@ class Model:
                 module.check_scope(system, self.scope, self.name)
         return list(systems)
 
-    def bind(self, system: Any, *, compile: bool = False, precision: Precision = "fp32") -> BoundDenoiser:
+    def bind(
+        self, system: Any, *, temperature: float | None = None, compile: bool = False, precision: Precision = "fp32"
+    ) -> BoundDenoiser:
         """Returns the denoiser of one system, for any number of samples.
 
         Arguments:
             system: The system.
+            temperature: Temperature in K, for a model of several; by default the one that it is meant for.
             compile: Compile the network.
             precision: `fp32`, or `bf16` autocast of the network; coordinates stay in fp32.
         """
         if precision not in get_args(Precision):
             raise ConfigError(f"precision: got '{precision}', expected fp32 or bf16")
+        conditions = self.scope.conditions(temperature, self.name)
+        features = system.features.shared()
+        if conditions:
+            features = features.conditioned(conditions)
         network: Callable[..., Any] = torch.compile(self.denoiser, dynamic=False) if compile else self.denoiser
 
         def function(state: State, t: Tensor, features: Features) -> Any:
             with torch.autocast(state.device.type, torch.bfloat16, enabled=precision == "bf16"):
                 return network(state, t, features)
 
-        return BoundDenoiser(self.process, function, system.features.shared())
+        return BoundDenoiser(self.process, function, features)
 
     def sample(
         self,
@@ -179,6 +186,7 @@ class Model:
         block_size: int = BLOCK_SIZE,
         batch_size: int | None = None,
         folder: str | Path | None = None,
+        temperature: float | None = None,
         outside_scope: bool = False,
         compile: bool = False,
         precision: Precision = "fp32",
@@ -220,6 +228,8 @@ class Model:
             system = systems[0]
         config = self.sampler if sampler is None else sampler
         levels = noise_grid(self.process, config.grid)
+        kelvin = self.scope.temperature if temperature is None else temperature
+        bound = self.bind(system, temperature=temperature, compile=compile, precision=precision)
         identity = {
             "kind": f"samples of {self.domain}",
             "model": self.name,
@@ -227,9 +237,10 @@ class Model:
             "system": system.digest,
             "sampler": dataclasses.asdict(config),
             "precision": precision,
+            **({} if kelvin == self.scope.temperature else {"temperature_k": kelvin}),
         }
         drawn = draw_blocks(
-            self.bind(system, compile=compile, precision=precision),
+            bound,
             config.make(),
             levels,
             lambda size: module.template(system, size),
@@ -248,7 +259,7 @@ class Model:
             "block_size": block_size,
             "network_calls": drawn.network_calls,
             "drawn": sum(len(block.valid) for block in drawn.blocks),
-            "temperature_k": self.scope.temperature,
+            "temperature_k": kelvin,
             "versions": versions(),
             "timing": {
                 "seconds": round(drawn.seconds, 3),

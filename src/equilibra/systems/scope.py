@@ -1,10 +1,12 @@
 """The scope of a model: what it was trained on, and hence what it may be asked."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Self
 
 from equilibra.configuration import read_fields
+from equilibra.errors import InputError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -14,14 +16,40 @@ class Scope:
     Attributes:
         systems: Canonical identifiers of the systems (isomeric SMILES of molecules).
         elements: Atomic numbers seen.
-        temperature: Temperature of the data in K; None where it has none.
+        temperature: Temperature of the data in K; None where it has none. Of a model of several temperatures, the one that it is meant for.
+        temperatures: Lowest and highest temperature of such a model; None for a model of one temperature.
         transferable: Whether the model is meant for systems beyond those of its training.
     """
 
     systems: tuple[str, ...] = ()
     elements: tuple[int, ...] = ()
     temperature: float | None = None
+    temperatures: tuple[float, float] | None = None
     transferable: bool = False
+
+    def conditions(self, temperature: float | None, name: str) -> tuple[float, ...]:
+        """Returns what a network is told of the temperature, ln(T/T_0) with the temperature T_0 that the model is meant for; nothing if it knows one only.
+
+        Arguments:
+            temperature: Wanted temperature in K; None for the one that the model is meant for.
+            name: Name of the model.
+
+        Raises:
+            InputError: If the model was not trained for the temperature.
+        """
+        if self.temperatures is None or self.temperature is None:
+            if temperature is not None and temperature != self.temperature:
+                known = "none" if self.temperature is None else f"{self.temperature:g} K"
+                raise InputError(
+                    f"temperature: got {temperature:g} K, but the model '{name}' knows one temperature, {known}; train one for a range "
+                    "of temperatures with `equilibra train --energy`"
+                )
+            return ()
+        low, high = self.temperatures
+        wanted = self.temperature if temperature is None else temperature
+        if not low * (1.0 - 1e-6) <= wanted <= high * (1.0 + 1e-6):
+            raise InputError(f"temperature: got {wanted:g} K, but the model '{name}' was trained from {low:g} to {high:g} K")
+        return (math.log(wanted / self.temperature),)
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the JSON form."""

@@ -22,6 +22,7 @@ from torch import Generator
 from equilibra.diffusion.space import CentredEuclidean, Euclidean, Fixed, Space, SymmetricMatrices
 from equilibra.errors import ShapeError, SpaceError
 from equilibra.geometry import lattice
+from equilibra.geometry.mean_free import helmert
 from equilibra.types import Float, Int, Tensor
 
 
@@ -72,13 +73,6 @@ def spread(stds: Tensor, shape: torch.Size) -> Tensor:
     if stds.ndim > 1 and stds.shape != shape:
         raise ShapeError("stds", tuple(stds.shape), f"({shape[0]},) or {tuple(shape)}")
     return stds.reshape(stds.shape + (1,) * (len(shape) - stds.ndim)).expand(shape)
-
-
-def helmert(n: int) -> Float[Tensor, "m n"]:
-    """Returns an orthonormal basis (n - 1, n) of the vectors whose entries sum to zero, in float64."""
-    i = torch.arange(1, n, dtype=torch.float64)[:, None]
-    j = torch.arange(n, dtype=torch.float64)[None, :]
-    return torch.where(j < i, 1.0, torch.where(j == i, -i, 0.0)) / torch.sqrt(i * (i + 1.0))
 
 
 class GaussianComponents(Components):

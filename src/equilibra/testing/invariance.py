@@ -305,8 +305,10 @@ def check_finite_gradients(denoiser: nn.Module, state: State, t: Tensor, feature
     Raises:
         AssertionError: If a parameter is not used, or its gradient is not finite.
     """
-    displacements = denoiser(state, t, features).displacements
-    loss = torch.stack([(value**2).sum() for value in displacements.values()]).sum()
+    prediction = denoiser(state, t, features)
+    loss = torch.stack([(value**2).sum() for value in prediction.displacements.values()]).sum()
+    if prediction.log_density is not None:
+        loss = loss + (prediction.log_density**2).sum()
     named = [(name, parameter) for name, parameter in denoiser.named_parameters() if parameter.requires_grad]
     gradients = torch.autograd.grad(loss, [parameter for _, parameter in named], allow_unused=True)
     unused = [name for (name, _), g in zip(named, gradients, strict=True) if g is None]

@@ -10,13 +10,12 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from equilibra.data.conformations import ConformationData
 from equilibra.diffusion.denoiser import NetworkDenoiser
 from equilibra.diffusion.objectives.batch import TrainingBatch
-from equilibra.diffusion.objectives.score_matching import ScoreMatching
 from equilibra.errors import CheckpointError, DivergenceError
 from equilibra.state.randomness import generator_for
 from equilibra.train.average import WeightAverage
+from equilibra.train.batches import BatchSource
 from equilibra.train.checkpoint import optimiser_tensors, restore_optimiser, write_checkpoint
 from equilibra.train.config import TrainConfig, learning_rate
 from equilibra.train.interruption import Interruption
@@ -25,14 +24,14 @@ BATCH_STREAM, NOISE_STREAM = 1, 2
 
 
 class StepBatches(Dataset[tuple[int, TrainingBatch]]):
-    """Item k is the batch of optimiser step `first` + k: the same in every run with the same seed, also after a restart."""
+    """Item k is the batch of optimiser step `first` + k, up to `last`: the same in every run with the same seed, also after a restart."""
 
-    def __init__(self, data: ConformationData, config: TrainConfig, *, first: int, rank: int) -> None:
-        self.data, self.config, self.first, self.rank = data, config, first, rank
+    def __init__(self, data: BatchSource, config: TrainConfig, *, first: int, last: int, rank: int) -> None:
+        self.data, self.config, self.first, self.last, self.rank = data, config, first, last, rank
         self.size = config.batch_size // (config.devices * config.nodes)
 
     def __len__(self) -> int:
-        return max(0, self.config.steps - self.first)
+        return max(0, self.last - self.first)
 
     def __getitem__(self, index: int) -> tuple[int, TrainingBatch]:
         if index >= len(self):
@@ -45,14 +44,14 @@ class StepBatches(Dataset[tuple[int, TrainingBatch]]):
 class TrainingData(lightning.LightningDataModule):
     """Serves the batches of the steps that are left."""
 
-    def __init__(self, data: ConformationData, config: TrainConfig, first: int) -> None:
+    def __init__(self, data: BatchSource, config: TrainConfig, first: int, last: int) -> None:
         super().__init__()
-        self.data, self.config, self.first = data, config, first
+        self.data, self.config, self.first, self.last = data, config, first, last
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Returns the loader; batches are made in the main process, since making one is an index operation."""
         rank = self.trainer.global_rank if self.trainer is not None else 0
-        batches = StepBatches(self.data, self.config, first=self.first, rank=rank)
+        batches = StepBatches(self.data, self.config, first=self.first, last=self.last, rank=rank)
         # a generator of its own: the loader seeds its workers, of which there are none, from the global one otherwise
         return DataLoader(batches, batch_size=None, shuffle=False, generator=torch.Generator())
 
@@ -71,6 +70,7 @@ class DenoiserTraining(lightning.LightningModule):
         config: How to train.
         folder: Where checkpoints and the log go.
         first: First step; more than 0 for a resumed run.
+        last: Step to stop at; a checkpoint is written there.
         restored: Tensors of the checkpoint that the run goes on from.
         interruption: Tells whether to stop after the present step; by default never.
         progress: Called after each logged step with the step and the averaged log values.
@@ -79,11 +79,12 @@ class DenoiserTraining(lightning.LightningModule):
     def __init__(
         self,
         denoiser: NetworkDenoiser,
-        objective: ScoreMatching,
+        objective: torch.nn.Module,
         config: TrainConfig,
         folder: Path,
         *,
         first: int = 0,
+        last: int | None = None,
         restored: dict[str, Tensor] | None = None,
         interruption: Interruption | None = None,
         progress: Callable[[int, dict[str, float]], None] = lambda step, values: None,
@@ -95,11 +96,12 @@ class DenoiserTraining(lightning.LightningModule):
         self.train_config = config
         self.folder = folder
         self.step = first
+        self.last = config.steps if last is None else last
         self.restored = restored
         self.interruption = interruption or Interruption()
         self.progress = progress
         self._recent: list[dict[str, Tensor]] = []
-        if config.compile:
+        if config.compile and denoiser.network._compiled_call_impl is None:
             # in place: parameters keep their names, and the objective goes on calling the denoiser
             denoiser.network.compile(dynamic=False)
         if restored is not None:
@@ -144,7 +146,7 @@ class DenoiserTraining(lightning.LightningModule):
         self._share_mixture()
         self.average.update(self.denoiser, self.step)
         self.step += 1
-        if self.step % config.log_every == 0 or self.step == config.steps:
+        if self.step % config.log_every == 0 or self.step == self.last:
             # the part that comes from a checkpoint is on the CPU
             values = {name: float(torch.stack([r[name].cpu() for r in self._recent]).mean()) for name in self._recent[0]}
             values["learning_rate"] = learning_rate(config, self.step - 1)
@@ -155,8 +157,8 @@ class DenoiserTraining(lightning.LightningModule):
                 if self.logger is not None:
                     self.logger.log_metrics(values, self.step)
                 self.progress(self.step, values)
-        stop = self.interruption.requested and self.step < config.steps
-        if (stop or self.step % config.checkpoint_every == 0 or self.step == config.steps) and self.trainer.is_global_zero:
+        stop = self.interruption.requested and self.step < self.last
+        if (stop or self.step % config.checkpoint_every == 0 or self.step == self.last) and self.trainer.is_global_zero:
             self.save()
         if stop:
             raise KeyboardInterrupt
@@ -184,7 +186,7 @@ class DenoiserTraining(lightning.LightningModule):
 
     def _share_mixture(self) -> None:
         """Averages the mixture's statistics over processes, so that all ranks train on the same targets."""
-        mixture = self.objective.mixture
+        mixture = getattr(self.objective, "mixture", None)
         if mixture is None or not torch.distributed.is_available() or not torch.distributed.is_initialized():
             return
         for buffer in (mixture.numerator, mixture.denominator):

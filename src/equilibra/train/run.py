@@ -12,29 +12,32 @@ from typing import Any
 import torch
 
 from equilibra.atomic import write_text
-from equilibra.data.conformations import ConformationData
 from equilibra.diffusion.denoiser import NetworkDenoiser
 from equilibra.diffusion.objectives.noise_levels import NoiseLevels
 from equilibra.diffusion.objectives.score_matching import ScoreMatching
+from equilibra.errors import ConfigError
 from equilibra.memory import keep_freed_memory
 from equilibra.run_folder import claim
 from equilibra.train.checkpoint import read_checkpoint
+from equilibra.train.batches import BatchSource
 from equilibra.train.config import TrainConfig
 from equilibra.train.interruption import Interruption
 
 Progress = Callable[[int, dict[str, float]], None]
 
 # how a run is cut up does not change what it computes
-_FREE_TO_CHANGE = ("checkpoint_every", "threads", "compile", "accelerator")
+FREE_TO_CHANGE = ("checkpoint_every", "threads", "compile", "accelerator")
 
 
 def train_denoiser(
     denoiser: NetworkDenoiser,
-    data: ConformationData,
+    data: BatchSource,
     config: TrainConfig,
     folder: Path,
     *,
     identity: dict[str, Any],
+    objective: torch.nn.Module | None = None,
+    until: int | None = None,
     progress: Progress = lambda step, values: None,
 ) -> dict[str, torch.Tensor]:
     """Trains a denoiser in a folder, going on with the checkpoint there if it is of the same run.
@@ -45,6 +48,8 @@ def train_denoiser(
         config: How to train.
         folder: Run folder: `run.json`, `log.jsonl`, `checkpoint.safetensors`, `tensorboard/`.
         identity: What else defines the run, such as digests of data and starting weights; JSON values.
+        objective: What is minimised; by default score matching, with the data's forces if they have any.
+        until: Step to stop at, where the data of the later steps are not there yet; a checkpoint is written. The end by default.
         progress: Called after each logged step with the step and the log values.
 
     Returns:
@@ -59,7 +64,10 @@ def train_denoiser(
     from equilibra.train.module import DenoiserTraining
 
     claim(folder, {**identity, "train": _defining(config)})
-    objective = ScoreMatching(
+    last = config.steps if until is None else until
+    if not 0 < last <= config.steps:
+        raise ConfigError(f"until: got {last}, expected a step from 1 to {config.steps}")
+    objective = objective or ScoreMatching(
         denoiser.process,
         NoiseLevels(median=config.noise_median, width=config.noise_width),
         forces=config.forces and data.has_forces,
@@ -72,17 +80,17 @@ def train_denoiser(
     _cut_log(folder / "log.jsonl", first)
     interruption = Interruption()
     module = DenoiserTraining(
-        denoiser, objective, config, folder, first=first, restored=restored, interruption=interruption, progress=progress
+        denoiser, objective, config, folder, first=first, last=last, restored=restored, interruption=interruption, progress=progress
     )
     module.restore_recent(recent)
-    if first < config.steps:
+    if first < last:
         keep_freed_memory()
         with _settings(config), interruption.listening():
-            _fit(module, data, config, folder, first)
+            _fit(module, data, config, folder, first, last)
     return {name: value.detach().cpu() for name, value in module.average.state_of().items()}
 
 
-def _fit(module: Any, data: ConformationData, config: TrainConfig, folder: Path, first: int) -> None:
+def _fit(module: Any, data: BatchSource, config: TrainConfig, folder: Path, first: int, last: int) -> None:
     import lightning
     from lightning.pytorch.loggers import TensorBoardLogger
 
@@ -94,7 +102,7 @@ def _fit(module: Any, data: ConformationData, config: TrainConfig, folder: Path,
         num_nodes=config.nodes,
         strategy=config.strategy,
         precision="bf16-mixed" if config.precision == "bf16" else "32-true",
-        max_steps=config.steps - first,
+        max_steps=last - first,
         max_epochs=1,
         gradient_clip_val=config.clip,
         logger=TensorBoardLogger(str(folder), name="tensorboard", version=""),
@@ -106,11 +114,11 @@ def _fit(module: Any, data: ConformationData, config: TrainConfig, folder: Path,
         num_sanity_val_steps=0,
     )
     try:
-        trainer.fit(module, datamodule=TrainingData(data, config, first))
+        trainer.fit(module, datamodule=TrainingData(data, config, first, last))
     except SystemExit as end:
         # Lightning turns interrupts into the end of the process; what a caller sees is an interrupt
         raise KeyboardInterrupt(_stopped(module, config)) from end
-    if module.step < config.steps:
+    if module.step < last:
         raise KeyboardInterrupt(_stopped(module, config))
 
 
@@ -144,7 +152,7 @@ def _settings(config: TrainConfig) -> Iterator[None]:
 
 
 def _defining(config: TrainConfig) -> dict[str, Any]:
-    return {key: value for key, value in dataclasses.asdict(config).items() if key not in _FREE_TO_CHANGE}
+    return {key: value for key, value in dataclasses.asdict(config).items() if key not in FREE_TO_CHANGE}
 
 
 def _cut_log(path: Path, step: int) -> None:

@@ -41,3 +41,15 @@ class TrainingBatch:
             None if self.energies is None else self.energies.to(device),
             None if self.weights is None else self.weights.to(device),
         )
+
+    def rows(self, index: slice) -> Self:
+        """Returns some of the samples; shared features and classes stay shared."""
+        shared = self.classes is None or self.classes.shape[0] == 1 < self.state.batch_size
+        return type(self)(
+            self.state[index],
+            self.features.rows(index),
+            {name: value[index] for name, value in self.forces.items()},
+            self.classes if self.classes is None or shared else self.classes[index],
+            None if self.energies is None else self.energies[index],
+            None if self.weights is None else self.weights[index],
+        )

@@ -41,3 +41,25 @@ class NoiseLevels:
         quantile = low + (high - low) * (torch.randperm(batch, generator=generator, device=device) + jitter) / batch
         normal = math.sqrt(2.0) * torch.erfinv((2.0 * quantile - 1.0).clamp(-1.0 + 1e-12, 1.0 - 1e-12))
         return field.schedule.time(torch.exp(centre + self.width * normal)).clamp(process.t_min, 1.0)
+
+
+def log_uniform_times(
+    process: Process, low: float, high: float, batch: int, *, generator: Generator, device: torch.device
+) -> Tensor:
+    r"""Draws diffusion times (batch,) with :math:`\ln \sigma` of the reference field uniform from low to high, stratified over the batch.
+
+    Bounds outside the range of the schedule are moved into it.
+
+    Raises:
+        ConfigError: If nothing is left between the bounds.
+    """
+    schedule = process.fields[process.reference].schedule
+    low, high = max(low, schedule.sigma_min), min(high, schedule.sigma_max)
+    if not low < high:
+        raise ConfigError(
+            f"noise levels: got the range from {low:g} to {high:g} within the schedule's ({schedule.sigma_min:g}, {schedule.sigma_max:g}); expected "
+            "low < high"
+        )
+    jitter = torch.rand(batch, generator=generator, dtype=torch.float64, device=device)
+    quantile = (torch.randperm(batch, generator=generator, device=device) + jitter) / batch
+    return schedule.time(low * (high / low) ** quantile).clamp(process.t_min, 1.0)

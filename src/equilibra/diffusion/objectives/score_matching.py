@@ -77,6 +77,14 @@ class TargetMixture(nn.Module):
             running.copy_(torch.where(seen, mixed, running.flatten()).reshape(running.shape))
 
 
+def loss_by_noise(per_sample: Tensor, sigma: Tensor) -> dict[str, Tensor]:
+    """Returns the mean of a loss (batch,) over the thirds of the batch with the smallest, middle and largest noise, for the log."""
+    names = ("loss_small_noise", "loss_middle_noise", "loss_large_noise")
+    order = torch.argsort(sigma.detach())
+    thirds = per_sample.detach()[order].tensor_split(3) if len(sigma) >= 3 else (per_sample.detach(),) * 3
+    return {name: part.mean() for name, part in zip(names, thirds, strict=True)}
+
+
 class ScoreMatching(nn.Module):
     r"""Score-matching loss of all moving fields.
 
@@ -125,9 +133,5 @@ class ScoreMatching(nn.Module):
             residual = (predicted - target) / expand(unit, target)
             total = total + field.space.inner(residual, residual)
         per_sample = total / self.process.degrees(state)
-        level = torch.log(self.process.sigma(self.process.reference, t)).detach()
-        order = torch.argsort(level)
-        thirds = per_sample.detach()[order].tensor_split(3) if state.batch_size >= 3 else (per_sample.detach(),) * 3
-        names = ("loss_small_noise", "loss_middle_noise", "loss_large_noise")
         loss = per_sample if batch.weights is None else batch.weights * per_sample
-        return {"loss": loss.mean(), **{name: part.mean() for name, part in zip(names, thirds, strict=True)}}
+        return {"loss": loss.mean(), **loss_by_noise(per_sample, self.process.sigma(self.process.reference, t))}

@@ -10,18 +10,20 @@ copies: an error bar that treats them as independent is too small by :math:`\sqr
 References:
     | Use of the weighted histogram analysis method for the analysis of simulated and parallel tempering simulations
     | (Chodera et al., 2007), https://doi.org/10.1021/ct0502864
+    | The use of confidence or fiducial limits illustrated in the case of the binomial
+    | (Clopper and Pearson, 1934), https://doi.org/10.1093/biomet/26.4.404
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from equilibra.analysis.samples import FloatArray, IntArray, as_runs, check_runs, check_samples
 from equilibra.errors import InputError
+from equilibra.thermo.estimate import Estimate
+from equilibra.thermo.samples import FloatArray, IntArray, as_runs, check_runs, check_samples
 
 
 def statistical_inefficiency(series: ArrayLike | Sequence[ArrayLike], *, minimum_lag: int = 3) -> float:
@@ -83,24 +85,6 @@ def relaxation_time(series: ArrayLike | Sequence[ArrayLike], interval: float) ->
     return 0.5 * (statistical_inefficiency(series) - 1.0) * interval
 
 
-@dataclass(frozen=True, kw_only=True)
-class BootstrapEstimate:
-    """A statistic of the samples and its spread over resampled copies of them."""
-
-    value: float
-    """The statistic of the samples themselves."""
-    error: float
-    """The standard deviation over resamples."""
-    low: float
-    """The lower end of the percentile interval."""
-    high: float
-    """The upper end of the percentile interval."""
-    resamples: int
-    """The number of resamples."""
-    block: int
-    """The length of the blocks in frames; 1 for independent samples."""
-
-
 def bootstrap(
     statistic: Callable[[FloatArray], float],
     samples: ArrayLike,
@@ -108,7 +92,7 @@ def bootstrap(
     resamples: int = 1000,
     *,
     confidence: float = 0.95,
-) -> BootstrapEstimate:
+) -> Estimate:
     """Estimates the error of a statistic of independent samples by resampling them with replacement.
 
     Arguments:
@@ -132,7 +116,7 @@ def block_bootstrap(
     resamples: int = 1000,
     *,
     confidence: float = 0.95,
-) -> BootstrapEstimate:
+) -> Estimate:
     """Estimates the error of a statistic of correlated series by resampling contiguous blocks with replacement.
 
     Blocks are cut from each run separately and drawn from all runs together. They should be several relaxation times long.
@@ -149,22 +133,13 @@ def block_bootstrap(
         InputError: If there are no samples, or a number is out of range.
     """
     arrays = _joined_runs(runs)
-    if resamples < 2 or not 0 < confidence < 1:
-        raise InputError(f"bootstrap: got resamples = {resamples}, confidence = {confidence}; expected at least 2, and 0 to 1")
+    _check_resamples(resamples)
     blocks = contiguous_blocks([len(run) for run in arrays], block)
     joined = np.concatenate(arrays)
     values = np.empty(resamples)
     for index in range(resamples):
         values[index] = statistic(joined[resample_blocks(blocks, rng)])
-    low, high = np.quantile(values, [0.5 - 0.5 * confidence, 0.5 + 0.5 * confidence])
-    return BootstrapEstimate(
-        value=float(statistic(joined)),
-        error=float(values.std(ddof=1)),
-        low=float(low),
-        high=float(high),
-        resamples=resamples,
-        block=block,
-    )
+    return Estimate.from_resamples(float(statistic(joined)), values, len(joined), confidence=confidence)
 
 
 def contiguous_blocks(lengths: Sequence[int], block: int) -> list[IntArray]:
@@ -188,6 +163,100 @@ def resample_blocks(blocks: list[IntArray], rng: np.random.Generator) -> IntArra
     """Draws as many blocks as there are, with replacement, and returns their frames' indices."""
     choice = rng.integers(len(blocks), size=len(blocks))
     return np.concatenate([blocks[index] for index in choice])
+
+
+def resampled_counts(
+    n: int, rng: np.random.Generator, resamples: int = 1000, *, blocks: int | Sequence[IntArray] | None = None
+) -> Iterator[IntArray]:
+    """Yields, for each resample, how many times it holds each of `n` samples.
+
+    One resample used for several quantities keeps their errors paired.
+
+    Arguments:
+        n: The number of samples.
+        rng: The only source of randomness.
+        resamples: The number of resamples.
+        blocks: None if the samples are independent. Else what is drawn whole: the length of contiguous blocks of one series, or
+            the blocks themselves (`contiguous_blocks`).
+
+    Raises:
+        InputError: If there are fewer than two resamples, or the blocks do not hold every sample once.
+    """
+    _check_resamples(resamples)
+    owner, units = block_owner(n, blocks)
+    for _ in range(resamples):
+        yield np.bincount(rng.integers(units, size=units), minlength=units)[owner]
+
+
+def resampled_sums(
+    columns: FloatArray, rng: np.random.Generator, resamples: int = 1000, *, blocks: int | Sequence[IntArray] | None = None
+) -> FloatArray:
+    """Returns the sums of columns over resampled samples: every ratio of weighted means and its error follow from these.
+
+    Arguments:
+        columns: Numbers with shape (n, m), e.g. the columns w and w·u.
+        rng: As for `resampled_counts`, as are `resamples` and `blocks`.
+        resamples: The number of resamples.
+        blocks: What is drawn whole.
+
+    Returns:
+        Sums with shape (resamples, m); those of one row belong to one resample.
+    """
+    _check_resamples(resamples)
+    owner, units = block_owner(len(columns), blocks)
+    totals = np.stack([np.bincount(owner, weights=column, minlength=units) for column in columns.T], axis=1)
+    sums = np.empty((resamples, columns.shape[1]))
+    chunk = max(1, 2**20 // units)
+    for start in range(0, resamples, chunk):
+        size = min(chunk, resamples - start)
+        draws = rng.integers(units, size=(size, units)) + units * np.arange(size)[:, None]
+        counts = np.bincount(draws.ravel(), minlength=size * units).reshape(size, units)
+        sums[start : start + size] = counts @ totals
+    return sums
+
+
+def clopper_pearson(successes: float, trials: float, *, confidence: float = 0.95) -> tuple[float, float]:
+    """Returns the Clopper-Pearson interval of a proportion; fractional counts (effective samples) are allowed.
+
+    Raises:
+        InputError: If the counts are not 0 ≤ successes ≤ trials, trials > 0, or the confidence is not between 0 and 1.
+    """
+    from scipy.stats import beta
+
+    if not (0 <= successes <= trials and trials > 0 and 0 < confidence < 1):
+        raise InputError(
+            f"Clopper-Pearson: got {successes} of {trials} at confidence {confidence}; expected 0 <= successes <= trials"
+        )
+    tail = 0.5 * (1 - confidence)
+    failures = trials - successes
+    low = float(beta.ppf(tail, successes, failures + 1)) if successes > 0 else 0.0
+    high = float(beta.ppf(1 - tail, successes + 1, failures)) if failures > 0 else 1.0
+    return low, high
+
+
+def block_owner(n: int, blocks: int | Sequence[IntArray] | None) -> tuple[IntArray, int]:
+    """Returns the number of the block that each sample belongs to, shape (n), and the number of blocks.
+
+    Raises:
+        InputError: If the blocks do not hold every sample once, or there is only one.
+    """
+    if blocks is None:
+        return np.arange(n), n
+    cut = contiguous_blocks([n], int(blocks)) if isinstance(blocks, int | np.integer) else list(blocks)
+    if len(cut) < 2:
+        raise InputError(f"blocks: one block of {n} samples has no spread; give shorter blocks or more runs")
+    owner = np.full(n, -1, dtype=np.int64)
+    held = np.concatenate(cut)
+    if len(held) == n and held.min() >= 0 and held.max() < n:
+        owner[held] = np.repeat(np.arange(len(cut)), [len(block) for block in cut])
+    if (owner < 0).any():
+        raise InputError(f"blocks: expected blocks that hold every sample once, {n} in all; got {len(held)}")
+    return owner, len(cut)
+
+
+def _check_resamples(resamples: int) -> None:
+    if resamples < 2:
+        raise InputError(f"bootstrap: got resamples = {resamples}, expected at least 2")
 
 
 def _autocovariance_sums(centred: FloatArray) -> FloatArray:

@@ -1,0 +1,299 @@
+r"""Divergence of the displacement field, exactly or by Hutchinson's estimate.
+
+On every Space, with an orthonormal frame :math:`e_k` of the tangent space and the retraction :math:`\exp_x` (on SO(3) the frame is the
+global one, of right-invariant fields, which are free of divergence themselves),
+
+.. math::
+    \mathrm{div}\, \delta = \sum_k e_k \cdot \frac{d}{d\epsilon} \delta(\exp_x \epsilon e_k) \approx \frac1K \sum_{j=1}^K v_j \cdot J v_j, \qquad
+    \mathrm E\, v v^\top = I
+
+The first form takes :math:`D_{eff}` Jacobian-vector products, the second K. Rademacher probes have :math:`v \cdot v = D_{eff}`, so that any
+multiple of the identity in J, the preconditioner's own part above all, is exact without a control variate; the variance of a probe is
+:math:`2 |J_{sym,off}|_F^2`. Probes are drawn once for a trajectory: the integrand stays smooth.
+References: Hutchinson (1989); Grathwohl et al. (2019), https://arxiv.org/abs/1810.01367
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import torch
+from torch import Generator, Tensor
+from torch.autograd import forward_ad
+
+from equilibra.diffusion.denoiser import Denoiser
+from equilibra.diffusion.space import expand
+from equilibra.errors import ConfigError, EquilibraError
+from equilibra.state.state import State
+
+Kind = Literal["auto", "exact", "hutchinson"]
+Mode = Literal["auto", "vmap", "forward", "reverse"]
+Tangents = Mapping[str, Tensor]
+"""Tangent vectors (k, batch, ...) of each moving field."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trace:
+    """How divergences are computed.
+
+    Attributes:
+        kind: `exact`, `hutchinson`, or `auto`: exact where no batch element has more than `exact_up_to` degrees of freedom.
+        probes: Number K of Hutchinson's probes, at least 2, so that they give their own error.
+        orthogonal: Probes of one field are orthogonal to each other (random directions of equal length), which lowers the variance where K is
+            not small against the degrees of freedom. Needs K degrees of freedom in every field.
+        exact_up_to: Limit of `auto`.
+        rows: Largest number of (direction, batch element) pairs given to the denoiser at once.
+        mode: Differentiation: `vmap` and `forward` are forward mode, over directions that share one evaluation or over copies of the batch;
+            `reverse` is backpropagation. `auto` takes the first that works and agrees with a difference quotient.
+    """
+
+    kind: Kind = "auto"
+    probes: int = 16
+    orthogonal: bool = False
+    exact_up_to: int = 100
+    rows: int = 512
+    mode: Mode = "auto"
+
+    def __post_init__(self) -> None:
+        if self.kind not in get_args(Kind):
+            raise ConfigError(f"trace: got '{self.kind}', expected one of {', '.join(get_args(Kind))}")
+        if self.mode not in get_args(Mode):
+            raise ConfigError(f"trace mode: got '{self.mode}', expected one of {', '.join(get_args(Mode))}")
+        if self.probes < 2:
+            raise ConfigError(f"trace probes: got {self.probes}, expected at least 2, from whose spread the error comes")
+        if self.rows < 1:
+            raise ConfigError(f"trace rows: got {self.rows}, expected at least 1")
+
+    def exact(self, degrees: Tensor) -> bool:
+        """Tells whether elements with these degrees of freedom (batch,) get the exact trace."""
+        return self.kind == "exact" or (self.kind == "auto" and float(degrees.max()) <= self.exact_up_to)
+
+
+def draw_probes(denoiser: Denoiser, state: State, trace: Trace, *, generator: Generator) -> Tangents | None:
+    """Draws Hutchinson's probes for a batch; None where the trace is exact.
+
+    Arguments:
+        denoiser: Gives the Spaces of the fields.
+        state: Gives shapes and masks. On every Space here the frame is the same at all points, so that probes serve a whole trajectory.
+        trace: Number and kind.
+        generator: The only source of randomness.
+
+    Returns:
+        For each moving field, tangent vectors (probes, batch, ...) with mean square I.
+
+    Raises:
+        ConfigError: If more orthogonal probes are asked for than a field has degrees of freedom.
+    """
+    process = denoiser.process
+    if trace.exact(process.degrees(state)):
+        return None
+    probes: dict[str, Tensor] = {}
+    for name in process.moving:
+        space, x, mask = process.fields[name].space, state.fields[name], state.mask(name)
+        if not trace.orthogonal:
+            drawn = []
+            for _ in range(trace.probes):
+                bits = torch.randint(0, 2, (x.shape[0], space.frame_size(x)), generator=generator, device=x.device)
+                drawn.append(space.from_frame((2 * bits - 1).to(x.dtype), x, mask))
+            probes[name] = torch.stack(drawn)
+            continue
+        degrees = space.degrees(x, mask)
+        if trace.probes > float(degrees.min()):
+            raise ConfigError(
+                f"trace: {trace.probes} orthogonal probes for the field '{name}' of {int(degrees.min())} degrees of freedom; "
+                "use fewer, or the exact trace"
+            )
+        noise = torch.stack([space.tangent_noise(x, mask, generator=generator) for _ in range(trace.probes)], dim=-1)
+        q, r = torch.linalg.qr(noise.flatten(1, -2).double())
+        # with a positive diagonal of R the directions are uniform
+        q = q * torch.sign(torch.diagonal(r, dim1=-2, dim2=-1))[:, None, :] * degrees.double().sqrt()[:, None, None]
+        probes[name] = q.to(x.dtype).reshape(noise.shape).movedim(-1, 0)
+    return probes
+
+
+class Divergence:
+    """Divergence of one denoiser's displacement fields, for one batch.
+
+    Arguments:
+        denoiser: Source of displacements.
+        state: A State of the batch, which gives shapes and masks.
+        trace: How.
+        probes: Hutchinson's probes; None for the exact trace. See `draw_probes`.
+        mode: Differentiation that is known to work; see `differentiation`.
+    """
+
+    def __init__(self, denoiser: Denoiser, state: State, trace: Trace, probes: Tangents | None, mode: Mode) -> None:
+        self.denoiser, self.trace, self.probes, self.mode = denoiser, trace, probes, mode
+        self._chunk = max(1, trace.rows // state.batch_size)
+
+    def __call__(self, state: State, t: Tensor) -> dict[str, Tensor]:
+        """Returns the divergence of each moving field in float64: (probes, batch) by Hutchinson, (1, batch) exactly."""
+        if self.probes is not None:
+            parts = [self._products(state, t, chunk) for chunk in _split(self.probes, self._chunk)]
+            return {name: torch.cat([part[name] for part in parts]) for name in self.denoiser.process.moving}
+        totals = {name: torch.zeros(1, state.batch_size, dtype=torch.float64, device=state.device) for name in self.probed}
+        for chunk in self._frame(state):
+            for name, value in self._products(state, t, chunk).items():
+                totals[name] = totals[name] + value.sum(0, keepdim=True)
+        return totals
+
+    @property
+    def probed(self) -> list[str]:
+        """Names of the fields with a divergence."""
+        return self.denoiser.process.moving
+
+    def directions(self, state: State) -> int:
+        """Returns the number of directions in which one call differentiates."""
+        if self.probes is not None:
+            return self.trace.probes
+        fields = self.denoiser.process.fields
+        return sum(fields[name].space.frame_size(state.fields[name]) for name in self.probed)
+
+    def _products(self, state: State, t: Tensor, tangents: Tangents) -> dict[str, Tensor]:
+        return directional_products(self.denoiser, state, t, tangents, DIFFERENTIATIONS[self.mode])
+
+    def _frame(self, state: State) -> Iterator[Tangents]:
+        """Yields the orthonormal frame of all moving fields in chunks of directions."""
+        fields, batch = self.denoiser.process.fields, state.batch_size
+        sizes = {name: fields[name].space.frame_size(state.fields[name]) for name in self.probed}
+        total = sum(sizes.values())
+        for start in range(0, total, self._chunk):
+            index = torch.arange(start, min(start + self._chunk, total), device=state.device)
+            tangents, offset = {}, 0
+            for name, size in sizes.items():
+                x, mask = state.fields[name], state.mask(name)
+                one_hot = (index[:, None] == offset + torch.arange(size, device=state.device)).to(x.dtype)
+                c = one_hot[:, None].expand(-1, batch, -1).reshape(len(index) * batch, size)
+                v = fields[name].space.from_frame(
+                    c, _copies(x, len(index)), None if mask is None else _copies(mask, len(index))
+                )
+                tangents[name] = v.unflatten(0, (len(index), batch))
+                offset += size
+            yield tangents
+
+
+def _split(tangents: Tangents, size: int) -> Iterator[Tangents]:
+    count = len(next(iter(tangents.values())))
+    for start in range(0, count, size):
+        yield {name: v[start : start + size] for name, v in tangents.items()}
+
+
+def _copies(x: Tensor, count: int) -> Tensor:
+    """Repeats a batch `count` times along its first axis."""
+    return x.repeat(count, *(1,) * (x.ndim - 1))
+
+
+def _displaced(denoiser: Denoiser, state: State, t: Tensor, v: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Returns the displacements at the points reached along tangent vectors."""
+    fields = denoiser.process.fields
+    there = state.replace(**{name: fields[name].space.retract(state.fields[name], u) for name, u in v.items()})
+    displacements = denoiser(there, t).displacements
+    return {name: displacements[name] for name in v}
+
+
+def _many(denoiser: Denoiser, state: State, t: Tensor, tangents: Tangents) -> tuple[Denoiser, State, Tensor, dict[str, Tensor]]:
+    """Returns the problem with a copy of the batch for each direction."""
+    count, batch = len(next(iter(tangents.values()))), state.batch_size
+    index = torch.arange(batch, device=state.device).repeat(count)
+    return denoiser.rows(index), state[index], t[index], {name: v.flatten(0, 1) for name, v in tangents.items()}
+
+
+def _by_vmap(denoiser: Denoiser, state: State, t: Tensor, tangents: Tangents) -> dict[str, Tensor]:
+    zeros = {name: torch.zeros_like(v[0]) for name, v in tangents.items()}
+
+    def push(v: dict[str, Tensor]) -> dict[str, Tensor]:
+        return torch.func.jvp(lambda u: _displaced(denoiser, state, t, u), (zeros,), (v,))[1]
+
+    return torch.vmap(push)(dict(tangents))
+
+
+def _by_forward(denoiser: Denoiser, state: State, t: Tensor, tangents: Tangents) -> dict[str, Tensor]:
+    many, states, times, v = _many(denoiser, state, t, tangents)
+    with forward_ad.dual_level():
+        duals = {name: forward_ad.make_dual(torch.zeros_like(u), u) for name, u in v.items()}
+        pushed = {name: forward_ad.unpack_dual(d).tangent for name, d in _displaced(many, states, times, duals).items()}
+    filled = {name: torch.zeros_like(v[name]) if u is None else u for name, u in pushed.items()}
+    return {name: u.reshape(tangents[name].shape) for name, u in filled.items()}
+
+
+def _by_reverse(denoiser: Denoiser, state: State, t: Tensor, tangents: Tangents) -> dict[str, Tensor]:
+    # the transposed product v J; its scalar product with v is the same
+    many, states, times, v = _many(denoiser, state, t, tangents)
+    with torch.enable_grad():
+        points = {name: torch.zeros_like(u).requires_grad_(True) for name, u in v.items()}
+        values = _displaced(many, states, times, points)
+        names = [name for name in v if values[name].requires_grad]
+        if not names:
+            raise RuntimeError("the displacements do not depend on the state in the graph of automatic differentiation")
+        pulled = torch.autograd.grad(
+            [values[name] for name in names],
+            list(points.values()),
+            [v[name].to(values[name].dtype) for name in names],
+            allow_unused=True,
+        )
+    filled = [torch.zeros_like(u) if p is None else p for p, u in zip(pulled, v.values(), strict=True)]
+    return {name: p.reshape(tangents[name].shape) for name, p in zip(v, filled, strict=True)}
+
+
+Differentiation = Callable[[Denoiser, State, Tensor, Tangents], dict[str, Tensor]]
+DIFFERENTIATIONS: dict[str, Differentiation] = {"vmap": _by_vmap, "forward": _by_forward, "reverse": _by_reverse}
+"""Ways to get the products of the Jacobian, or of its transpose, with tangent vectors, in the order of their speed."""
+
+
+def directional_products(
+    denoiser: Denoiser, state: State, t: Tensor, tangents: Tangents, differentiate: Differentiation
+) -> dict[str, Tensor]:
+    """Returns v . J v of each field in float64, with shape (k, batch), for tangent vectors (k, batch, ...)."""
+    with torch.no_grad():
+        products = differentiate(denoiser, state, t, tangents)
+    return {name: (v * products[name]).flatten(2).sum(-1, dtype=torch.float64) for name, v in tangents.items()}
+
+
+def differentiation(denoiser: Denoiser, state: State, t: Tensor, mode: Mode, *, generator: Generator) -> Mode:
+    """Finds a way of differentiation that works for a denoiser.
+
+    Some programs lose derivatives silently (a compiled network in forward mode, a call without gradients in reverse mode), so that the
+    result in one random direction at one state is compared with a difference quotient.
+
+    Arguments:
+        denoiser: Source of displacements.
+        state: Its first batch element is used.
+        t: Times (batch,), of a noise comparable to the width of the data.
+        mode: `auto`, or the only one to be tried.
+        generator: The only source of randomness.
+
+    Raises:
+        EquilibraError: If none works; the message says why each failed.
+    """
+    denoiser, state, t = denoiser.rows(slice(0, 1)), state[:1], t[:1]
+    fields, tangents = denoiser.process.fields, {}
+    for name in denoiser.process.moving:
+        x, space = state.fields[name], fields[name].space
+        noise = space.tangent_noise(x, state.mask(name), generator=generator)
+        tangents[name] = (noise * expand(denoiser.process.sigma(name, t), noise))[None]
+    step = 1e-2
+    with torch.no_grad():
+        ahead, behind = (
+            _displaced(denoiser, state, t, {name: sign * step * v[0] for name, v in tangents.items()}) for sign in (1, -1)
+        )
+        expected = sum(float(((ahead[n] - behind[n]) / (2 * step) * v[0]).sum()) for n, v in tangents.items())
+    scale = sum(float((v * v).sum()) for v in tangents.values())
+    size = max(float(x.abs().max()) for x in (*state.fields.values(), *ahead.values()))
+    rounding = 10.0 * torch.finfo(state.dtype).eps * size / step * scale**0.5
+    reasons = []
+    for name in DIFFERENTIATIONS if mode == "auto" else (mode,):
+        try:
+            products = directional_products(denoiser, state, t, tangents, DIFFERENTIATIONS[name])
+        except (RuntimeError, ValueError, TypeError) as error:
+            reasons.append(f"{name}: {str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__}")
+            continue
+        found = sum(float(value.sum()) for value in products.values())
+        if abs(found - expected) <= 0.02 * max(abs(expected), abs(found), 0.1 * scale) + rounding:
+            return name  # type: ignore[return-value]
+        reasons.append(f"{name}: the derivative {found:.4g} disagrees with the difference quotient {expected:.4g}")
+    raise EquilibraError(
+        "the divergence of the denoiser cannot be computed; "
+        + "; ".join(reasons)
+        + ". Its network must be differentiable in its input: "
+        "no detached or in-place steps and no inference mode; use the network that is not compiled"
+    )

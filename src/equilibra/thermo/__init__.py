@@ -1,0 +1,1 @@
+"""Thermodynamics: log-weights in; free energies, entropies, observables and their error bars out."""

@@ -11,11 +11,16 @@ import dataclasses
 import json
 import math
 import time
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import torch
 
-from equilibra.diffusion.denoiser import NetworkDenoiser
+from equilibra.analysis.particle_evaluation import evaluate_particles, particle_metrics
+from equilibra.density.flow import FlowConfig, log_density
+from equilibra.density.path_weights import draw_weighted, fit_variances, path_kernels, reverse_weights
+from equilibra.diffusion.denoiser import BoundDenoiser, NetworkDenoiser
 from equilibra.diffusion.process import Field, Process
 from equilibra.diffusion.schedule import VarianceExploding
 from equilibra.diffusion.space import CentredEuclidean
@@ -26,8 +31,15 @@ from equilibra.energies.energy import ReducedEnergy
 from equilibra.energies.hamiltonian import HamiltonianMoves
 from equilibra.nn.graphormer import GraphormerConfig
 from equilibra.nn.molecule import PositionNetwork
+from equilibra.sampling.dpm_solver import DPMSolver2M
+from equilibra.sampling.grid import GridConfig, noise_grid
+from equilibra.sampling.sampler import draw
 from equilibra.state.features import Features
 from equilibra.state.randomness import generator_for
+from equilibra.state.state import State
+from equilibra.thermo.free_energy import bar, log_z
+from equilibra.thermo.weights import diagnose, forward_effective_fraction
+from equilibra.train.checkpoint import read_checkpoint, write_checkpoint
 from equilibra.train.config import TrainConfig
 from equilibra.train.energy import EnergyProgress, EnergyTraining
 from equilibra.train.energy_config import EnergyConfig
@@ -52,15 +64,39 @@ RECIPES: dict[str, Recipe] = {
         make=dw4,
         width=2.0,
         sigma_min=0.01,
-        energy=EnergyConfig(rounds=4, rungs=4, hottest=3.0, columns=256, leapfrog=3, moves=5, burn_in=100, sweeps=200, every=5, step=0.1, focus=0.7),
-        train=TrainConfig(steps=6000, batch_size=256, ema=0.999, noise_median=0.2, noise_width=1.6),
+        energy=EnergyConfig(
+            rounds=4,
+            rungs=4,
+            hottest=3.0,
+            columns=256,
+            leapfrog=3,
+            moves=5,
+            burn_in=100,
+            sweeps=200,
+            every=5,
+            step=0.1,
+            focus=0.7,
+        ),
+        train=TrainConfig(steps=12_000, batch_size=256, ema=0.9995, noise_median=0.2, noise_width=1.6),
         network={"dim": 64, "pair_dim": 48, "layers": 3},
     ),
     "lj13": Recipe(
         make=lj13,
         width=1.0,
         sigma_min=0.004,
-        energy=EnergyConfig(rounds=5, rungs=3, hottest=1.6, columns=256, leapfrog=5, moves=5, burn_in=100, sweeps=200, every=5, step=0.03, focus=0.8),
+        energy=EnergyConfig(
+            rounds=5,
+            rungs=3,
+            hottest=1.6,
+            columns=256,
+            leapfrog=5,
+            moves=5,
+            burn_in=100,
+            sweeps=200,
+            every=5,
+            step=0.03,
+            focus=0.8,
+        ),
         train=TrainConfig(steps=20_000, batch_size=256, ema=0.9995, noise_median=0.2, noise_width=1.6),
         network={"dim": 96, "pair_dim": 48, "layers": 4},
     ),
@@ -68,7 +104,19 @@ RECIPES: dict[str, Recipe] = {
         make=lj55,
         width=1.0,
         sigma_min=0.004,
-        energy=EnergyConfig(rounds=4, rungs=4, hottest=1.6, columns=32, leapfrog=10, moves=5, burn_in=200, sweeps=200, every=5, step=0.02, focus=0.8),
+        energy=EnergyConfig(
+            rounds=4,
+            rungs=4,
+            hottest=1.6,
+            columns=32,
+            leapfrog=10,
+            moves=5,
+            burn_in=200,
+            sweeps=200,
+            every=5,
+            step=0.02,
+            focus=0.8,
+        ),
         train=TrainConfig(steps=10_000, batch_size=32, ema=0.999, noise_median=0.2, noise_width=1.6),
         network={"dim": 64, "pair_dim": 32, "layers": 4},
     ),
@@ -82,12 +130,18 @@ def cluster(name: str) -> PairCluster:
 
 def features(items: int) -> Features:
     """Identical particles: one kind of node, one kind of pair."""
-    return Features(node={"element": torch.zeros(items, dtype=torch.long)}, pair={"kind": torch.zeros(items, items, dtype=torch.long)})
+    return Features(
+        node={"element": torch.zeros(items, dtype=torch.long)}, pair={"kind": torch.zeros(items, items, dtype=torch.long)}
+    )
 
 
 def start(energy: PairCluster, width: float, n: int, seed: int, reduced: ReducedEnergy) -> torch.Tensor:
     """Anneals a Gaussian to the cluster: the conformations to start from, from the energy alone."""
-    path = SoftCorePath(energy.items, energy.prefactor, counter=reduced.counter) if isinstance(energy, LennardJonesCluster) else None
+    path = (
+        SoftCorePath(energy.items, energy.prefactor, counter=reduced.counter)
+        if isinstance(energy, LennardJonesCluster)
+        else None
+    )
     population = anneal(
         GaussianReference(energy.items, energy.axes, width),
         reduced,
@@ -96,7 +150,10 @@ def start(energy: PairCluster, width: float, n: int, seed: int, reduced: Reduced
         generator=generator_for(seed, 1),
         path=path,
     )
-    print(f"annealing: log Z {population.log_z:.3f} ± {population.log_z_error:.3f}, {population.calls:,} calls, ESS {population.ess:.0f} of {n}", flush=True)
+    print(
+        f"annealing: log Z {population.log_z:.3f} ± {population.log_z_error:.3f}, {population.calls:,} calls, ESS {population.ess:.0f} of {n}",
+        flush=True,
+    )
     chosen = torch.multinomial(torch.softmax(population.log_weights, 0), n, replacement=True, generator=generator_for(seed, 2))
     return population.x[chosen]
 
@@ -105,7 +162,12 @@ def train(name: str, folder: Path, *, steps: int | None, threads: int, seed: int
     """Trains one cluster in a folder."""
     recipe = RECIPES[name]
     energy = cluster(name)
-    changes = {"threads": threads, "seed": seed, **({"steps": steps} if steps else {}), **({"precision": precision} if precision else {})}
+    changes = {
+        "threads": threads,
+        "seed": seed,
+        **({"steps": steps} if steps else {}),
+        **({"precision": precision} if precision else {}),
+    }
     config = dataclasses.replace(recipe.train, **changes)
     torch.set_num_threads(threads)
     reduced = ReducedEnergy(energy)
@@ -118,22 +180,120 @@ def train(name: str, folder: Path, *, steps: int | None, threads: int, seed: int
     def report(state: EnergyProgress) -> None:
         if state.doing != "training" or time.perf_counter() - last[0] > 30:
             last[0] = time.perf_counter()
-            values = {k: (round(v, 4) if isinstance(v, float) else v) for k, v in dataclasses.asdict(state).items() if v is not None}
+            values = {
+                k: (round(v, 4) if isinstance(v, float) else v) for k, v in dataclasses.asdict(state).items() if v is not None
+            }
             print(f"{time.perf_counter() - begin:7.0f} s  {values}", flush=True)
 
     training.first_round(first, identity={"kind": "training of a cluster", "name": name}, progress=report)
     scale = round(training.buffer.scale(), 4)
+    denoiser = denoiser_of(name, scale, seed)
+    run = training.run(denoiser, progress=report)
+    for entry in run.rounds:
+        print(json.dumps(entry), flush=True)
+    write_checkpoint(
+        folder / "averaged.safetensors", run.weights, {"name": name, "scale": scale, "rounds": run.rounds, "calls": run.calls}
+    )
+
+
+def denoiser_of(name: str, scale: float, seed: int = 0) -> NetworkDenoiser:
+    """Makes the untrained denoiser of a recipe."""
+    recipe = RECIPES[name]
     schedule = VarianceExploding(sigma_min=recipe.sigma_min, sigma_max=10.0 * scale)
     process = Process({FIELD: Field(space=CentredEuclidean(), schedule=schedule, data_scale=scale)})
     network = GraphormerConfig(
         node_vocabulary={"element": 1}, pair_vocabulary={"kind": 1}, conditions=int(recipe.energy.rungs > 1), **recipe.network
     )
-    torch.manual_seed(seed)
-    denoiser = NetworkDenoiser(PositionNetwork(network, FIELD), process)
-    run = training.run(denoiser, progress=report)
-    for entry in run.rounds:
-        print(json.dumps(entry), flush=True)
-    torch.save({"weights": run.weights, "scale": scale}, folder / "final.pt")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return NetworkDenoiser(PositionNetwork(network, FIELD), process)
+
+
+def trained(name: str, folder: Path) -> tuple[BoundDenoiser, dict]:
+    """Reads a trained denoiser at kT = 1, and what is known of its training."""
+    weights, header = read_checkpoint(folder / "averaged.safetensors")
+    denoiser = denoiser_of(name, header["scale"])
+    denoiser.load_state_dict(weights)
+    denoiser.requires_grad_(False).eval()
+    shared = features(cluster(name).items).shared()
+    if RECIPES[name].energy.rungs > 1:
+        shared = shared.conditioned([0.0])
+    return BoundDenoiser(denoiser.process, denoiser, shared), header
+
+
+def batched(n: int, size: int) -> list[int]:
+    """Cuts n into batches."""
+    return [min(size, n - start) for start in range(0, n, size)]
+
+
+def measure(name: str, folder: Path, *, reference: Path, samples: int, paths: int, nll: int, seeds: int, threads: int) -> None:
+    """Prints every figure of a trained cluster beside its floor and baselines."""
+    torch.set_num_threads(threads)
+    energy = cluster(name)
+    bound, header = trained(name, folder)
+    loaded = np.load(reference, allow_pickle=False)
+    print(f"{name}: training {header['calls']:,} energy calls, last round {json.dumps(header['rounds'][-1])}\n", flush=True)
+
+    def u_of(state: State) -> torch.Tensor:
+        return energy.energy(state.fields[FIELD].double())
+
+    def u_array(x: np.ndarray) -> np.ndarray:
+        return energy.energy(torch.from_numpy(np.asarray(x, dtype=np.float64))).numpy()
+
+    like = State({FIELD: torch.zeros(1, energy.items, energy.axes)})
+    levels = noise_grid(bound.process, GridConfig(steps=60, spacing="log", end="flow"))
+    runs = [np.asarray(loaded["x"][loaded["run"] == number], dtype=np.float64) for number in np.unique(loaded["run"])]
+    method = "exact" if name == "dw4" else "hungarian-kabsch"
+    for seed in range(seeds):
+        drawn = []
+        for number, size in enumerate(batched(samples, 500)):
+            shaped = State({FIELD: like.fields[FIELD].expand(size, -1, -1)})
+            out = draw(DPMSolver2M(), bound, shaped, levels, generator=generator_for(seed, 3, number))
+            drawn.append(out.fields[FIELD].double().numpy())
+        table = evaluate_particles(
+            np.concatenate(drawn),
+            runs,
+            u_array,
+            name=f"{name}, seed {seed}",
+            rng=np.random.default_rng(seed),
+            metrics=particle_metrics(u_array, method=method, n=samples, geometric_n=samples),
+        )
+        print(table.to_markdown(), flush=True)
+    thermodynamics(name, bound, u_of, np.concatenate(runs), paths=paths)
+    flow = FlowConfig(steps=30, batch_size=100)
+    x = torch.from_numpy(np.concatenate(runs)[:: max(1, sum(map(len, runs)) // nll)][:nll]).float()
+    density = log_density(bound, State({FIELD: x}), config=flow, generator=generator_for(0, 5))
+    value = -density.log_density
+    print(
+        f"\nNLL (probability flow, exact trace, N = {len(x)}): {float(value.mean()):.3f} ± {float(value.std()) / math.sqrt(len(x)):.3f}; "
+        f"integration error {float(density.integration_error.abs().mean()):.4f}; floor S/k {energy.reference.entropy if energy.reference else math.nan}"
+    )
+
+
+def thermodynamics(
+    name: str, bound: BoundDenoiser, u_of: Callable[[State], torch.Tensor], x: np.ndarray, *, paths: int, steps: int = 200
+) -> None:
+    """Prints log Z by path weights, BAR, the bracket, and the diagnostics."""
+    energy = cluster(name)
+    levels = noise_grid(bound.process, GridConfig(steps=steps, spacing="log", end="noisy"))
+    rng = np.random.default_rng(7)
+    chosen = torch.from_numpy(x[rng.choice(len(x), paths, replace=len(x) < paths)]).float()
+    kernels = fit_variances(
+        bound, State({FIELD: chosen[:1000]}), path_kernels(bound.process, levels), generator=generator_for(0, 6)
+    )
+    forward, backward = [], []
+    for number, size in enumerate(batched(paths, 1000)):
+        part = State({FIELD: chosen[1000 * number : 1000 * number + size]})
+        forward.append(draw_weighted(bound, part, kernels, u_of, generator=generator_for(0, 7, number)).log_weights)
+        backward.append(reverse_weights(bound, part, kernels, u_of, generator=generator_for(0, 8, number)).log_weights)
+    model, back = torch.cat(forward).numpy(), torch.cat(backward).numpy()
+    bracket = bar(model, back)
+    diagnosis = diagnose(model)
+    print(f"\nlog Z: path weights {log_z(model, rng)}, BAR {bracket.log_z}, ELBO {bracket.elbo}, EUBO {bracket.eubo}")
+    print(f"truth {energy.reference.log_z if energy.reference else math.nan}; {diagnosis.sentence}")
+    print(
+        f"forward effective share {forward_effective_fraction(back, bracket.log_z.value):.3f}, {paths} paths of {steps} steps"
+    )
 
 
 def main() -> None:
@@ -147,10 +307,20 @@ def main() -> None:
     trainer.add_argument("--threads", type=int, default=1)
     trainer.add_argument("--seed", type=int, default=0)
     trainer.add_argument("--precision", choices=("fp32", "bf16"))
+    measurer = commands.add_parser("measure")
+    measurer.add_argument("name", choices=RECIPES)
+    measurer.add_argument("folder", type=Path)
+    measurer.add_argument("--reference", type=Path, required=True)
+    measurer.add_argument("--samples", type=int, default=2000)
+    measurer.add_argument("--paths", type=int, default=10_000)
+    measurer.add_argument("--nll", type=int, default=500)
+    measurer.add_argument("--seeds", type=int, default=3)
+    measurer.add_argument("--threads", type=int, default=1)
     options = vars(parser.parse_args())
     if options.pop("command") == "train":
         train(options.pop("name"), options.pop("out"), **options)
-    math.nan  # noqa: B018
+    else:
+        measure(options.pop("name"), options.pop("folder"), **options)
 
 
 if __name__ == "__main__":

@@ -34,6 +34,7 @@ from equilibra.energies.energy import ReducedEnergy
 from equilibra.energies.hamiltonian import HamiltonianMoves
 from equilibra.energies.resampling import resample_groups
 from equilibra.energies.walkers import Walkers
+from equilibra.memory import keep_freed_memory
 from equilibra.thermo.estimate import Estimate
 from equilibra.thermo.observables import VirialCheck, virial
 from equilibra.thermo.statistics import contiguous_blocks
@@ -54,7 +55,7 @@ BENCHMARKS = {
     "dw4": Benchmark(
         energy=dw4,
         path=lambda u: GeometricPath(GaussianReference(4, 2, std=2.2), u),
-        leapfrog=4,
+        leapfrog=16,
         conditional_ess=0.97,
         method="exact",
     ),
@@ -222,7 +223,12 @@ def main() -> None:
     parser.add_argument("--floor-repeats", type=int, default=3, help="pairs of draws for the floor of the geometric W2")
     parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args()
+    if arguments.n % arguments.groups or arguments.groups < 2 or arguments.moves < 2:
+        parser.error(
+            f"got -n {arguments.n} in {arguments.groups} groups and {arguments.moves} moves; expected n a multiple of at least 2 groups, 2 moves"
+        )
     torch.set_num_threads(arguments.threads)
+    keep_freed_memory()
 
     start = time.perf_counter()
     drawn = equilibrium_samples(arguments.system, arguments.n, arguments.seed, groups=arguments.groups, moves=arguments.moves)

@@ -36,7 +36,7 @@ def tiny_model(folder, source="ACE-ALA-NME"):
     return model.save(folder)
 
 
-def bind(self, system, *, compile=False, precision="fp32"):
+def bind(self, system, *, temperature=None, compile=False, precision="fp32"):
     """Replaces `Model.bind`: the denoiser of a Gaussian about the system's reference conformation, exact at every noise level."""
     centred = torch.from_numpy(system.reference - system.reference.mean(axis=0)).float()
 

@@ -36,7 +36,11 @@ class Potential(nn.Module):
         flat = []
         for name in self.names:
             x = inputs[name]
-            flat += [torch.sin(2 * math.pi * x).flatten(1), torch.cos(2 * math.pi * x).flatten(1)] if name == "torus" else [x.flatten(1)]
+            flat += (
+                [torch.sin(2 * math.pi * x).flatten(1), torch.cos(2 * math.pi * x).flatten(1)]
+                if name == "torus"
+                else [x.flatten(1)]
+            )
         values = self.scale * self.inner(torch.cat([*flat, levels], dim=1))
         return {n: values[:, k] for k, n in enumerate(self.names)}, self.offset * (1 + levels[:, 0])
 
@@ -182,14 +186,12 @@ def test_several_fields_share_one_density():
         for s in (h, -h):
             fields = {n: process.fields[n].space.retract(state.fields[n], s * probe[n]) for n in process.moving}
             ends.append(denoiser.log_density(State(fields), t, NO_FEATURES))
-        along = sum(
-            process.fields[n].space.inner(prediction.score(n, process.sigma(n, t)), probe[n]) for n in process.moving
-        )
+        along = sum(process.fields[n].space.inner(prediction.score(n, process.sigma(n, t)), probe[n]) for n in process.moving)
         torch.testing.assert_close(along, (ends[0] - ends[1]) / (2 * h), rtol=1e-5, atol=1e-6)
 
 
 def test_samplers_run_on_it_unchanged():
-    denoiser, state = make(Euclidean(), points((2, 3)), VarianceExploding(sigma_min=0.05, sigma_max=20.0), scale=0.0)
+    denoiser, _ = make(Euclidean(), points((2, 3)), VarianceExploding(sigma_min=0.05, sigma_max=20.0), scale=0.0)
     denoiser.network.offset.data.zero_()
     bound = denoiser.bind(NO_FEATURES)
     sampler = SamplerConfig(name="dpm2m").make()

@@ -21,8 +21,17 @@ from equilibra.diffusion.space import CentredEuclidean, Euclidean
 from equilibra.errors import ConfigError
 from equilibra.geometry import so3
 from equilibra.state import State
-from equilibra.testing import GaussianMixture, IGSO3Components, IGSO3Mixture, JointDistribution, LatticeGaussian
-from equilibra.testing import GaussianComponents, RelativeTorusMixture, WrappedNormalComponents, WrappedNormalMixture
+from equilibra.testing import (
+    GaussianComponents,
+    GaussianMixture,
+    IGSO3Components,
+    IGSO3Mixture,
+    JointDistribution,
+    LatticeGaussian,
+    RelativeTorusMixture,
+    WrappedNormalComponents,
+    WrappedNormalMixture,
+)
 
 VE = VarianceExploding(sigma_min=0.05, sigma_max=5.0)
 VP = VarianceLinear(scale=1.0, t_min=1e-2)
@@ -88,7 +97,10 @@ def test_exact_scores_have_no_residual(case):
 
 def test_a_wrong_rate_is_seen(case):
     d, state, t, probes = case
-    faster = {n: dataclasses.replace(f, schedule=VarianceExploding(sigma_min=0.02, sigma_max=9.0)) for n, f in d.process.fields.items()}
+    faster = {
+        n: dataclasses.replace(f, schedule=VarianceExploding(sigma_min=0.02, sigma_max=9.0))
+        for n, f in d.process.fields.items()
+    }
     residual = log_density_residual(Exact(d), Process(faster), state, t, NO_FEATURES, probes)
     assert residual.abs().max() > 1e-2
 

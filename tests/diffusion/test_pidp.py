@@ -6,6 +6,7 @@ from diffusion_exact import NO_FEATURES, Exact, seeded, tensor
 from torch import nn
 
 from equilibra.diffusion.denoiser import Prediction
+from equilibra.diffusion.fokker_planck import score_rates, transported_scores
 from equilibra.diffusion.objectives.batch import TrainingBatch
 from equilibra.diffusion.objectives.growth_factor import GrowthFactor
 from equilibra.diffusion.objectives.noise_levels import NoiseLevels
@@ -90,19 +91,21 @@ def test_the_published_preserving_residual_is_ours_over_alpha():
     beta = schedule.beta_0 + t * (schedule.beta_1 - schedule.beta_0)
     published = float((beta / 2 * gradient - rate).detach())
 
-    from equilibra.diffusion.fokker_planck import score_rates, transported_scores
-
     state = State({"x": (raw / schedule.alpha(t)).detach()[:, None]})
     probes = [{"x": torch.ones(1, 1, 1, dtype=torch.float64)}]
     ours = transported_scores(wrong, d.process, state, t, NO_FEATURES, probes)["x"]
     ours = ours - score_rates(wrong, d.process, state, t, NO_FEATURES, step=1e-4)["x"]
-    assert published == pytest.approx(float(ours) / float(schedule.alpha(t)), rel=1e-5)
+    assert published == pytest.approx(ours.item() / schedule.alpha(t).item(), rel=1e-5)
     assert abs(published) > 0.01
 
 
 def test_torus_and_frames_obey_it_and_separate_blocks_do_not():
-    torus = WrappedNormalMixture(WEIGHTS, tensor([[0.1], [-0.3]]), tensor([0.1, 0.15]), schedule=VarianceExploding(sigma_min=0.02, sigma_max=1.0))
-    out = PIDP(torus.process, NoiseLevels(median=0.5, width=0.5), PIDPConfig(**PDE))(Exact(torus), batch_of(torus, 32), generator=seeded(1))
+    torus = WrappedNormalMixture(
+        WEIGHTS, tensor([[0.1], [-0.3]]), tensor([0.1, 0.15]), schedule=VarianceExploding(sigma_min=0.02, sigma_max=1.0)
+    )
+    out = PIDP(torus.process, NoiseLevels(median=0.5, width=0.5), PIDPConfig(**PDE))(
+        Exact(torus), batch_of(torus, 32), generator=seeded(1)
+    )
     assert out["loss_residual"] < 1e-8
     d = frames()
     values = {}
@@ -110,7 +113,7 @@ def test_torus_and_frames_obey_it_and_separate_blocks_do_not():
         for rate in ("exact", "published"):
             config = PIDPConfig(blocks=blocks, rotation_rate=rate, probes=8, **PDE)
             objective = PIDP(d.process, NoiseLevels(median=0.7, width=0.3), config)
-            values[blocks, rate] = float(objective(Exact(d), batch_of(d, 256), generator=seeded(2))["loss_residual"])
+            values[blocks, rate] = objective(Exact(d), batch_of(d, 256), generator=seeded(2))["loss_residual"].item()
     # what is left of the truth is the variance of the probes
     assert values["joint", "exact"] < 0.5 * values["separate", "exact"]
     assert values["joint", "exact"] < 0.5 * values["joint", "published"]
@@ -149,9 +152,9 @@ def test_directions_do_not_know_the_temperature():
     for config in (PIDPConfig.faithful(), PIDPConfig(data=0.0)):
         for factor in (1.0, 2.0):
             objective = PIDP(process, NoiseLevels(), config)
-            losses[config.direction_only, factor] = float(
-                objective(denoiser, harmonic_batch(process, factor), generator=seeded(4))["loss"]
-            )
+            losses[config.direction_only, factor] = objective(denoiser, harmonic_batch(process, factor), generator=seeded(4))[
+                "loss"
+            ].item()
     assert losses[True, 1.0] == pytest.approx(losses[True, 2.0], rel=1e-12)
     assert abs(losses[False, 1.0] / losses[False, 2.0] - 1) > 0.05
 
@@ -167,7 +170,7 @@ def test_twice_the_energy_halves_the_variance():
             optimiser.zero_grad()
             objective(denoiser, harmonic_batch(process, factor, 16), generator=seeded(step))["loss"].backward()
             optimiser.step()
-        variance = math.exp(-float(denoiser.log_stiffness))
+        variance = math.exp(-denoiser.log_stiffness.item())
         assert variance == pytest.approx(1 / factor, rel=2e-3)
         degrees = 12
         mean_energy = 0.5 * degrees * variance  # of E = |x|^2 / 2 in kT
@@ -217,7 +220,9 @@ def test_the_data_loss_is_mixed_in_and_weights_act():
 def test_errors():
     d = mixture()
     with pytest.raises(ConfigError, match="no forces of x"):
-        PIDP(d.process, NoiseLevels())(Exact(d), TrainingBatch(d.sample(8, generator=seeded(0)), NO_FEATURES), generator=seeded(0))
+        PIDP(d.process, NoiseLevels())(
+            Exact(d), TrainingBatch(d.sample(8, generator=seeded(0)), NO_FEATURES), generator=seeded(0)
+        )
     with pytest.raises(ConfigError, match="expected one of joint, separate"):
         PIDPConfig(blocks="both")
     with pytest.raises(ConfigError, match="at least one that is not"):
@@ -229,5 +234,7 @@ def test_errors():
 def test_gradients_reach_the_parameters():
     process = Process({"x": Field(space=Euclidean(), schedule=VE, data_scale=1.0)})
     denoiser = Harmonic(process, 1.4)
-    out = PIDP(process, NoiseLevels(), PIDPConfig(data=0.0, force=0.0))(denoiser, harmonic_batch(process, 1.0), generator=seeded(5))
+    out = PIDP(process, NoiseLevels(), PIDPConfig(data=0.0, force=0.0))(
+        denoiser, harmonic_batch(process, 1.0), generator=seeded(5)
+    )
     assert torch.isfinite(torch.autograd.grad(out["loss"], denoiser.log_stiffness, allow_unused=True)[0])

@@ -56,11 +56,15 @@ def test_the_pin_sees_them():
     """The density with the wrong weights has no residual and a perfect prior, but the pin on the energy sees it."""
     right, wrong = wells(0.7, 5.0), wells(0.5, 5.0)
     batch = batch_of(right, 4000)
-    objective = FokkerPlanck(right.process, NoiseLevels(), FokkerPlanckConfig(**{**ONLY, "clean_pin": 1.0}, fraction=1.0, huber=10.0))
+    objective = FokkerPlanck(
+        right.process, NoiseLevels(), FokkerPlanckConfig(**{**ONLY, "clean_pin": 1.0}, fraction=1.0, huber=10.0)
+    )
     out = objective(Exact(wrong), batch, generator=seeded(0))
     # half the variance of the log-ratio about its median, where ln Z starts
     assert 0.5 * 0.15 < out["loss"] < 0.5 * 0.4
-    other = FokkerPlanck(right.process, NoiseLevels(), FokkerPlanckConfig(**{**ONLY, "residual": 1.0}, fraction=1.0, probe=1e-4))
+    other = FokkerPlanck(
+        right.process, NoiseLevels(), FokkerPlanckConfig(**{**ONLY, "residual": 1.0}, fraction=1.0, probe=1e-4)
+    )
     assert abs(other(Exact(wrong), batch, generator=seeded(0))["loss"]) < 1e-4
 
 
@@ -81,13 +85,13 @@ def test_log_z_is_learned():
     d = wells(0.7)
     objective = FokkerPlanck(d.process, NoiseLevels(), FokkerPlanckConfig(**{**ONLY, "clean_pin": 1.0}, fraction=1.0))
     objective(Exact(d), batch_of(d, 100, shift=4.0), generator=seeded(0))
-    assert float(objective.log_z) == pytest.approx(-4.0, abs=1e-4)
+    assert objective.log_z.item() == pytest.approx(-4.0, abs=1e-4)
     optimiser = torch.optim.Adam(objective.parameters(), lr=1e-2)
     for step in range(200):
         optimiser.zero_grad()
         objective(Exact(d), batch_of(d, 20, seed=step, shift=6.0), generator=seeded(step))["loss"].backward()
         optimiser.step()
-    assert float(objective.log_z) == pytest.approx(-6.0, abs=0.05)
+    assert objective.log_z.item() == pytest.approx(-6.0, abs=0.05)
     assert set(objective.state_dict()) >= {"log_z_start", "log_z_shift", "started"}
 
 
@@ -95,7 +99,10 @@ SEMIGROUP = {
     "exploding": lambda: wells(0.7, 1.5, VarianceExploding(sigma_min=0.01, sigma_max=10.0), 0.7),
     "preserving": lambda: wells(0.7, 1.5, VarianceLinear(scale=1.0), 0.7),
     "torus": lambda: WrappedNormalMixture(
-        tensor([0.7, 0.3]), tensor([[0.1], [-0.3]]), tensor([0.1, 0.15]), schedule=VarianceExploding(sigma_min=0.01, sigma_max=1.0)
+        tensor([0.7, 0.3]),
+        tensor([[0.1], [-0.3]]),
+        tensor([0.1, 0.15]),
+        schedule=VarianceExploding(sigma_min=0.01, sigma_max=1.0),
     ),
     "rotations": lambda: IGSO3Mixture(
         tensor([0.7, 0.3]),

@@ -3,6 +3,7 @@ import torch
 
 from equilibra.diffusion.conservative import ConservativeDenoiser
 from equilibra.errors import ConfigError
+from equilibra.geometry import so3
 from equilibra.nn.graphormer import Graphormer, GraphormerConfig
 from equilibra.nn.molecule import PositionNetwork, PotentialNetwork
 from equilibra.state import Features, State
@@ -47,8 +48,6 @@ def test_the_log_density_is_invariant(potential, system):
     node = {k: v[order] for k, v in features.node.items()}
     node["chiral_neighbours"] = place[node["chiral_neighbours"]]
     renumbered = Features(node=node, pair={k: v[order][:, order] for k, v in features.pair.items()})
-    from equilibra.geometry import so3
-
     q = so3.uniform((), generator=seeded(3), dtype=torch.float64)
     plain = potential.log_density(state, T, features.shared())
     torch.testing.assert_close(potential.log_density(State({"pos": x @ q.T + 4.0}), T, features.shared()), plain)

@@ -9,7 +9,8 @@ singular values, of the d × d matrix :math:`x^\top P y`. R may be a reflection:
 
 In the plane the nuclear norm has a closed form. With positions as complex numbers, the best rotation leaves
 :math:`|\langle x, P y \rangle|` and the best reflection :math:`|\langle x, P \bar y \rangle|`; `exact` takes the larger one, for all N!
-permutations. `hungarian-kabsch` assigns the particles as they stand, then turns once; it never comes out below the minimum.
+permutations. `hungarian-kabsch` assigns the particles as they stand, then turns once; it never comes out below the minimum. It depends on
+how the arrangements are turned to begin with: samples that share ancestors or orientations look nearer than independent ones.
 
 References:
     | A solution for the best rotation to relate two sets of vectors (Kabsch, 1976), https://doi.org/10.1107/S0567739476001873

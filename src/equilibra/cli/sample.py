@@ -1,25 +1,25 @@
 """`equilibra sample`: equilibrium conformations from a model."""
 
 import dataclasses
-import json
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from equilibra.cli.checks import at_least, one_of, writable
-from equilibra.cli.console import Bar, bar, complain, say, table
+from equilibra.cli.console import complain, table
+from equilibra.cli.sampling import folders, sample_one
 from equilibra.errors import EquilibraError, InputError
 
 if TYPE_CHECKING:
     from equilibra.sampling.choose import SamplerConfig
-    from equilibra.systems.blocks import Progress
     from equilibra.systems.model import Model
 
 NAME = "sample"
 EXAMPLE = (
     "Example:\n\nequilibra sample molecule ACE-ALA-NME -n 1000 --seed 0 -o out/\n\n"
+    "With weights for the Boltzmann distribution of a force field:\n\n"
+    "equilibra sample molecule ACE-ALA-NME -n 1000 --energy amber99sbildn-obc -o weighted/\n\n"
     "Repeat the command to go on with an interrupted run; with a larger -n to draw more."
 )
 DOMAINS = ("molecule",)
@@ -52,6 +52,24 @@ def run(
     eta: Annotated[float | None, typer.Option("--eta", help="Stochasticity of the sde sampler, 1 by default.")] = None,
     churn: Annotated[
         float | None, typer.Option("--churn", help="Noise added before each step, relative; not with dpm2m.")
+    ] = None,
+    energy: Annotated[
+        str | None,
+        typer.Option(
+            "--energy",
+            help="Weight the conformations for the Boltzmann distribution of this energy: a force field of peptides such as "
+            "amber99sbildn-obc, or mmff94, mmff94s, gaff2, so3lr. Not with the options of a sampler.",
+        ),
+    ] = None,
+    levels: Annotated[
+        int | None,
+        typer.Option(
+            "--levels", help="Noise levels of a path, with --energy; 200 by default. More cost more, and raise the ESS."
+        ),
+    ] = None,
+    temperature: Annotated[
+        float | None,
+        typer.Option("--temperature", help="Temperature in K, of a model of several or of the energy; by default the model's."),
     ] = None,
     block_size: Annotated[
         int, typer.Option("--block-size", help="Conformations of a block, the unit kept when interrupted.")
@@ -87,6 +105,11 @@ def run(
         at_least(name, value, 1)
     for name, number in (("--seed", seed), ("--eta", eta), ("--churn", churn)):
         at_least(name, number, 0)
+    at_least("--levels", levels, 2)
+    if temperature is not None and not 0.0 < temperature < float("inf"):
+        raise InputError(f"--temperature: got {temperature:g} K, expected a positive number")
+    given = {"--sampler": sampler, "--steps": steps, "--spacing": spacing, "--eta": eta, "--churn": churn}
+    _check_weighting(energy, levels, [name for name, value in given.items() if value is not None])
     one_of("sampler", sampler, SAMPLERS)
     one_of("spacing", spacing, SPACINGS)
     one_of("precision", precision, ("fp32", "bf16"))
@@ -96,6 +119,11 @@ def run(
     writable(out)
 
     import torch
+
+    if energy is not None:
+        from equilibra.systems.molecule.energy import energy_names
+
+        one_of("energy", energy, energy_names())
 
     from equilibra.memory import keep_freed_memory
     from equilibra.systems.model import load
@@ -108,7 +136,10 @@ def run(
         raise InputError(
             f"model '{model}' is of the domain '{loaded.domain}', not '{domain}'; `equilibra models` lists what there is"
         )
-    config = _sampler(loaded.sampler, steps=steps, name=sampler, spacing=spacing, eta=eta, churn=churn)
+    way: dict[str, Any] = {"energy": energy, "levels": levels}
+    if energy is None:
+        way = {"sampler": _sampler(loaded.sampler, steps=steps, name=sampler, spacing=spacing, eta=eta, churn=churn)}
+    way |= {"temperature": temperature, "precision": precision}
     systems, problems = _systems(loaded, source, outside_scope)
     for problem in problems:
         complain(str(problem))
@@ -116,11 +147,11 @@ def run(
         raise typer.Exit(2)
     several = len(systems) + len(problems) > 1
     rows, worst = [], 2 if problems else 0
-    for folder, system in _folders(out, systems) if several else [(out, systems[0])]:
+    for folder, system in folders(out, systems) if several else [(out, systems[0])]:
         try:
-            options = {"n": n, "seed": seed, "sampler": config, "block_size": block_size, "batch_size": batch_size}
+            options = {"n": n, "seed": seed, "block_size": block_size, "batch_size": batch_size}
             rows.append(
-                _one(
+                sample_one(
                     ctx,
                     loaded,
                     system,
@@ -128,7 +159,8 @@ def run(
                     formats,
                     report,
                     model,
-                    {**options, "outside_scope": outside_scope, "compile": compile, "precision": precision},
+                    way,
+                    {**options, "outside_scope": outside_scope, "compile": compile},
                 )
             )
         except EquilibraError as error:
@@ -140,6 +172,17 @@ def run(
         table(ctx, ("system", "conformations", "valid", "calls each", "per second", "folder"), rows)
     if worst:
         raise typer.Exit(worst)
+
+
+def _check_weighting(energy: str | None, levels: int | None, sampler_options: list[str]) -> None:
+    """Refuses options that do not go together."""
+    if energy is None and levels is not None:
+        raise InputError("--levels: has an effect with --energy only; use --steps for the noise levels of a sampler")
+    if energy is not None and sampler_options:
+        raise InputError(
+            f"{sampler_options[0]}: cannot be combined with --energy, whose weights need a path of its own; leave it out, and use --levels "
+            "for the number of noise levels"
+        )
 
 
 def _sampler(
@@ -182,108 +225,3 @@ def _systems(model: "Model", sources: list[str], outside_scope: bool) -> tuple[l
             except InputError as error:
                 problems.append(error)
     return systems, problems
-
-
-def _folders(out: Path, systems: list[Any]) -> list[tuple[Path, Any]]:
-    """Gives each system a sub-folder named after it; the same sources give the same folders."""
-    folders, taken = [], set()
-    for system in systems:
-        stem = re.sub(r"[^A-Za-z0-9._+-]+", "_", system.name).strip("._") or "molecule"
-        stem = stem if len(stem) <= 80 else f"{stem[:80]}-{system.digest[:8]}"
-        name, number = stem, 2
-        while name.lower() in taken:
-            name, number = f"{stem}-{number}", number + 1
-        taken.add(name.lower())
-        folders.append((out / name, system))
-    return folders
-
-
-def _one(
-    ctx: typer.Context,
-    model: "Model",
-    system: Any,
-    folder: Path,
-    formats: list[str],
-    report: bool,
-    model_name: str,
-    options: dict[str, Any],
-) -> list[object]:
-    """Samples one system into its folder, and returns its row of the summary."""
-    wanted = [f"samples.{suffix}" for suffix in formats] + (["report.html"] if report else [])
-    finished = _finished(folder, model, system, options)
-    if finished is not None and all((folder / name).is_file() for name in wanted):
-        say(
-            ctx,
-            f"'{folder}' already holds {finished['frames']:,} conformations of this run ({options['n']:,} wanted); nothing was changed",
-        )
-        return _row(system.name, finished["frames"], finished["validity"], finished["provenance"], folder)
-    done = len(list((folder / "blocks").glob("block-*.npz")))
-    if done:
-        say(ctx, f"going on with '{folder}': {done} blocks of {options['block_size']} conformations are there")
-    if finished is not None:
-        # fewer are wanted than there are: keep them all, and add what is missing beside them
-        options = {**options, "n": max(options["n"], finished["frames"])}
-    with bar(ctx, system.name, options["n"]) as shown:
-        ensemble = model.sample(system, folder=folder, progress=_reporter(shown, options["block_size"]), **options)
-    ensemble.save(folder, formats=formats)
-    if report:
-        from equilibra.report.from_ensemble import write_report
-
-        write_report(ensemble, folder / "report.html", model=model_name)
-    provenance = dict(ensemble.provenance)
-    checks = [{"check": name, "passed": passed, "total": total} for name, passed, total in ensemble.validity_table()]
-    summary = [
-        (row["check"], row["passed"], row["total"], f"{100 * row['passed'] / max(row['total'], 1):.2f} %") for row in checks
-    ]
-    table(ctx, ("check", "passed", "of", ""), summary, title=f"{system.name}: {len(ensemble):,} conformations")
-    rate = provenance["timing"]["samples_per_second"]
-    speed = "all blocks were there" if rate is None else f"{rate:,.1f} per second"
-    say(
-        ctx,
-        f"{provenance['network_calls']} network calls each, {speed}; files in '{folder}': topology.pdb, {', '.join(wanted)}, ensemble.json",
-    )
-    return _row(system.name, len(ensemble), checks, provenance, folder)
-
-
-def _row(name: str, frames: int, checks: list[dict[str, Any]], provenance: dict[str, Any], folder: Path) -> list[object]:
-    valid = checks[-1]
-    rate = provenance["timing"]["samples_per_second"]
-    share = f"{100 * valid['passed'] / max(valid['total'], 1):.2f} %"
-    return [name, f"{frames:,}", share, provenance["network_calls"], "-" if rate is None else f"{rate:,.1f}", folder]
-
-
-def _reporter(shown: Bar, block_size: int) -> Any:
-    import time
-
-    start = time.monotonic()
-    first: list[float] = []
-
-    def report(state: "Progress") -> None:
-        drawn = state.drawn + state.fraction * block_size
-        if not first:
-            first.append(drawn)
-        rate = (drawn - first[0]) / max(time.monotonic() - start, 1e-9)
-        # a block's samples are checked at its end; until then count on its share
-        done = min(state.wanted, state.valid + state.fraction * block_size)
-        shown.update(done, note=f"{state.valid:,}/{state.wanted:,} valid, {rate:,.0f}/s")
-
-    return report
-
-
-def _finished(folder: Path, model: "Model", system: Any, options: dict[str, Any]) -> dict[str, Any] | None:
-    """Returns the description of the ensemble in a folder if it is of this run and has enough conformations."""
-    try:
-        description = json.loads((folder / "ensemble.json").read_text(encoding="utf-8"))
-        provenance = description["provenance"]
-        wanted = {
-            "model": model.name,
-            "weights": model.sha256,
-            "system": system.digest,
-            "sampler": json.loads(json.dumps(dataclasses.asdict(options["sampler"]))),
-            "seed": options["seed"],
-            "block_size": options["block_size"],
-        }
-        same = all(provenance[key] == value for key, value in wanted.items())
-        return description if same and description["frames"] >= options["n"] and provenance["timing"] else None
-    except (OSError, ValueError, KeyError, TypeError):
-        return None

@@ -12,8 +12,14 @@ Constraints = Literal["none", "h-bonds"]
 FORCE_FIELDS: dict[str, tuple[str, ...]] = {
     "amber99sbildn-obc": ("amber99sbildn.xml", "amber99_obc.xml"),
     "amber96-obc": ("amber96.xml", "amber96_obc.xml"),
+    "amber14-obc1": ("amber14-all.xml", "implicit/obc1.xml"),
     "amber14-obc2": ("amber14-all.xml", "implicit/obc2.xml"),
+    "amber14-gbn": ("amber14-all.xml", "implicit/gbn.xml"),
+    "amber14-gbn2": ("amber14-all.xml", "implicit/gbn2.xml"),
+    "amber19-gbn2": ("amber19-all.xml", "implicit/gbn2.xml"),
+    "amber99sbildn-vacuum": ("amber99sbildn.xml",),
     "amber14-vacuum": ("amber14-all.xml",),
+    "amber19-vacuum": ("amber19-all.xml",),
 }
 """Force fields by name, with the OpenMM files that make them."""
 

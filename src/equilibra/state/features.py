@@ -101,13 +101,15 @@ class Features:
         """Returns the features of some batch elements; shared features stay shared."""
         if self.mask is None:
             raise ShapeError("Features.rows", "one system", "a batch")
-        if self.mask.shape[0] == 1:
-            return self
+
+        def chosen(value: Tensor) -> Tensor:
+            return value if value.shape[0] == 1 else value[index]
+
         return type(self)(
-            node={k: v[index] for k, v in self.node.items()},
-            pair={k: v[index] for k, v in self.pair.items()},
-            graph={k: v[index] for k, v in self.graph.items()},
-            mask=self.mask[index],
+            node={k: chosen(v) for k, v in self.node.items()},
+            pair={k: chosen(v) for k, v in self.pair.items()},
+            graph={k: chosen(v) for k, v in self.graph.items()},
+            mask=chosen(self.mask),
         )
 
 

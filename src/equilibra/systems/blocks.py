@@ -9,13 +9,14 @@ from __future__ import annotations
 import math
 import time
 import zipfile
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
+from torch import Generator
 
 from equilibra.atomic import atomic_path
 from equilibra.diffusion.denoiser import BoundDenoiser, Denoiser, Prediction
@@ -28,24 +29,27 @@ from equilibra.state.state import State
 
 BLOCK_SIZE = 50
 """Samples of a block by default."""
+_VALUES = "values."  # before the names of per-sample numbers in a block's file; fields have no prefix
 
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a run is: valid samples so far and wanted, all samples drawn, and the share of the present block."""
+    """How far a run is: valid samples so far and wanted, all samples drawn, the share of the present block, and what else is being done."""
 
     valid: int
     wanted: int
     drawn: int
     fraction: float
+    note: str = ""
 
 
 @dataclass(frozen=True, eq=False)
 class Block:
-    """One finished block: `fields` (block, ...) by name, and which samples are `valid`."""
+    """One finished block: `fields` (block, ...) by name, which samples are `valid`, and numbers (block,) that the drawing gave each, by name."""
 
     fields: Mapping[str, np.ndarray]
     valid: np.ndarray
+    values: Mapping[str, np.ndarray] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,15 +58,57 @@ class Drawn:
 
     Attributes:
         blocks: In order.
-        network_calls: Denoiser calls per sample.
         seconds: Time spent in drawing the blocks of this call.
         samples: Samples drawn in this call; blocks found on disk do not count.
     """
 
     blocks: list[Block]
-    network_calls: int
     seconds: float
     samples: int
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """What a drawing gives: clean States, and numbers (batch,) for each sample by name, such as its log-weight."""
+
+    state: State
+    values: Mapping[str, np.ndarray] = field(default_factory=dict)
+
+
+class Drawing(Protocol):
+    """A way to draw samples."""
+
+    def __call__(self, denoiser: Denoiser, like: State, *, generator: Generator, report: Callable[[float, str], None]) -> Batch:
+        """Draws one sample for each batch element.
+
+        Arguments:
+            denoiser: Source of scores for the system.
+            like: Gives shapes, masks and fixed fields.
+            generator: The only source of randomness.
+            report: Called with the finished share of the batch, and what else is being done, in words.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class SamplerDrawing:
+    """Drawing by a sampler along noise levels; its samples have no weights."""
+
+    sampler: Sampler
+    levels: Sequence[Level]
+
+    @property
+    def network_calls(self) -> int:
+        """Denoiser calls per sample."""
+        return self.sampler.calls(self.levels)
+
+    def __call__(self, denoiser: Denoiser, like: State, *, generator: Generator, report: Callable[[float, str], None]) -> Batch:
+        """Draws one sample for each batch element; see `Drawing`."""
+        steps = len(self.levels) - 1
+        state = draw(
+            self.sampler, denoiser, like, self.levels, generator=generator, progress=lambda step, _: report(step / steps, "")
+        )
+        return Batch(state)
 
 
 class BatchedDenoiser(Denoiser):
@@ -84,10 +130,9 @@ class BatchedDenoiser(Denoiser):
 
 def draw_blocks(
     denoiser: BoundDenoiser,
-    sampler: Sampler,
-    levels: list[Level],
+    drawing: Drawing,
     template: Callable[[int], State],
-    check: Callable[[State], np.ndarray],
+    check: Callable[[Batch], np.ndarray],
     *,
     n: int,
     seed: int,
@@ -102,10 +147,9 @@ def draw_blocks(
 
     Arguments:
         denoiser: Source of scores for the system.
-        sampler: Rule of one step.
-        levels: Noise levels.
+        drawing: How samples are drawn.
         template: Makes a State of the right shapes for a number of samples.
-        check: Tells which samples of a State are valid, as a boolean array (batch,).
+        check: Tells which samples of a batch are valid, as a boolean array (batch,).
         n: Number of valid samples wanted.
         seed: Seed of the run.
         block_size: Samples of a block; part of the run's identity.
@@ -142,46 +186,41 @@ def draw_blocks(
             start = time.perf_counter()
             block = _draw(
                 batched,
-                sampler,
-                levels,
+                drawing,
                 template(block_size),
                 check,
-                seed=seed,
-                index=index,
-                report=_report(progress, valid, n, index * block_size, len(levels) - 1),
+                key=(seed, index),
+                report=_report(progress, valid, n, index * block_size),
             )
             seconds += time.perf_counter() - start
             samples += block_size
             if path is not None:
                 with atomic_path(path) as temporary, temporary.open("wb") as file:
-                    arrays: dict[str, Any] = {**block.fields, "valid": block.valid}
+                    values = {f"{_VALUES}{name}": value for name, value in block.values.items()}
+                    arrays: dict[str, Any] = {**block.fields, **values, "valid": block.valid}
                     np.savez(file, **arrays)
         blocks.append(block)
         valid += int(block.valid.sum())
         progress(Progress(min(valid, n), n, len(blocks) * block_size, 0.0))
-    return Drawn(blocks, sampler.calls(levels), seconds, samples)
+    return Drawn(blocks, seconds, samples)
 
 
 def _draw(
     denoiser: Denoiser,
-    sampler: Sampler,
-    levels: list[Level],
+    drawing: Drawing,
     like: State,
-    check: Callable[[State], np.ndarray],
+    check: Callable[[Batch], np.ndarray],
     *,
-    seed: int,
-    index: int,
-    report: Callable[[int, State], None],
+    key: tuple[int, int],
+    report: Callable[[float, str], None],
 ) -> Block:
-    generator = generator_for(seed, index, device=like.device)
-    state = draw(sampler, denoiser, like, levels, generator=generator, progress=report)
-    return Block({name: value.cpu().numpy() for name, value in state.fields.items()}, check(state))
+    batch = drawing(denoiser, like, generator=generator_for(*key, device=like.device), report=report)
+    fields = {name: value.cpu().numpy() for name, value in batch.state.fields.items()}
+    return Block(fields, check(batch), batch.values)
 
 
-def _report(
-    progress: Callable[[Progress], None], valid: int, wanted: int, drawn: int, steps: int
-) -> Callable[[int, State], None]:
-    return lambda step, state: progress(Progress(valid, wanted, drawn, step / steps))
+def _report(progress: Callable[[Progress], None], valid: int, wanted: int, drawn: int) -> Callable[[float, str], None]:
+    return lambda fraction, note: progress(Progress(valid, wanted, drawn, fraction, note))
 
 
 def _read(path: Path) -> Block | None:
@@ -190,6 +229,8 @@ def _read(path: Path) -> Block | None:
         return None
     try:
         with np.load(path, allow_pickle=False) as arrays:
-            return Block({name: arrays[name] for name in arrays.files if name != "valid"}, arrays["valid"])
+            named = {name: arrays[name] for name in arrays.files if name != "valid"}
+            values = {name.removeprefix(_VALUES): named.pop(name) for name in list(named) if name.startswith(_VALUES)}
+            return Block(named, arrays["valid"], values)
     except (OSError, ValueError, KeyError, zipfile.BadZipFile, EOFError):
         return None

@@ -16,14 +16,17 @@ from torch import Tensor
 from equilibra.diffusion.denoiser import BoundDenoiser, NetworkDenoiser
 from equilibra.diffusion.process import Process
 from equilibra.diffusion.text import process_from_dict, process_to_dict
+from equilibra.energies.energy import Energy
 from equilibra.errors import CheckpointError, ConfigError, InputError, unknown_key_message
 from equilibra.sampling.choose import SamplerConfig
 from equilibra.sampling.grid import noise_grid
 from equilibra.state import Features, State
-from equilibra.systems.blocks import BLOCK_SIZE, Progress, draw_blocks
+from equilibra.systems.blocks import BLOCK_SIZE, Progress, SamplerDrawing, draw_blocks
 from equilibra.systems.card import Card
 from equilibra.systems.checkpoint import read_description, read_weights, write_model
 from equilibra.systems.scope import Scope
+from equilibra.systems.weighted import LEVELS, PathDrawing, boltzmann, path_of, weight_record
+from equilibra.units import thermal_energy
 
 Precision = Literal["fp32", "bf16"]
 
@@ -52,7 +55,16 @@ class Domain(Protocol):
     def valid(self, system: Any, state: Any) -> Any:
         """Tells which samples of a State are valid."""
 
-    def ensemble(self, system: Any, fields: Mapping[str, Any], blocks: Any, n: int, provenance: Mapping[str, Any]) -> Any:
+    def energy(self, system: Any, name: str) -> Energy:
+        """Makes the potential energy of a system by its name."""
+
+    def positions(self, state: Any) -> Tensor:
+        """Returns the positions (batch, items, axes) of a State, as an energy takes them."""
+
+    def reference(self, system: Any) -> Tensor:
+        """Returns one sensible conformation (1, items, axes)."""
+
+    def ensemble(self, system: Any, blocks: Any, n: int, provenance: Mapping[str, Any]) -> Any:
         """Makes the ensemble of the first n valid samples."""
 
 
@@ -164,6 +176,10 @@ class Model:
         """
         if precision not in get_args(Precision):
             raise ConfigError(f"precision: got '{precision}', expected fp32 or bf16")
+        if compile and self.denoiser.parametrisation == "energy":
+            raise ConfigError(
+                f"compile: the score of '{self.name}' is a gradient, which compiled code does not give; leave it out"
+            )
         conditions = self.scope.conditions(temperature, self.name)
         features = system.features.shared()
         if conditions:
@@ -183,6 +199,8 @@ class Model:
         *,
         seed: int = 0,
         sampler: SamplerConfig | None = None,
+        energy: str | Energy | None = None,
+        levels: int | None = None,
         block_size: int = BLOCK_SIZE,
         batch_size: int | None = None,
         folder: str | Path | None = None,
@@ -198,20 +216,25 @@ class Model:
             source: One system, or what the domain reads as one.
             n: Number of valid samples.
             seed: The same seed gives the same samples, whatever the batch size.
-            sampler: Sampler and grid; the model's own by default.
+            sampler: Sampler and grid; the model's own by default. Not with an energy.
+            energy: Weight the samples for the Boltzmann distribution of this energy: its name, or the energy itself in eV. They are then drawn
+                along paths (`systems.weighted`); with it a model of one temperature may be weighted for any other.
+            levels: Noise levels of those paths, `weighted.LEVELS` by default.
             block_size: Samples of a block, the unit that is kept when a run is interrupted.
             batch_size: Samples given to the network at once; lower it if memory is short.
             folder: Run folder, in which an interrupted run goes on. None keeps everything in memory.
+            temperature: Temperature in K, for a model of several; by default the one that it is meant for.
             outside_scope: Allow a system that the model was not trained for.
             compile: Compile the network first: worth it from some ten thousand samples on.
             precision: `fp32`, or `bf16` for twice the speed of a compiled network; other samples of the same quality (docs, results).
             progress: Called with the state of the run.
 
         Returns:
-            The domain's ensemble, with its provenance.
+            The domain's ensemble, with its provenance. With an energy it has log-weights and energies.
 
         Raises:
-            InputError: If the source is no single system, or is outside the model's scope.
+            InputError: If the source is no single system, or is outside the model's scope; if the energy is unknown, does not fit the system, or
+                is given together with a sampler; if the temperature is not positive.
             EquilibraError: If too few samples are valid.
         """
         if n < 1:
@@ -226,25 +249,32 @@ class Model:
             if len(systems) != 1:
                 raise InputError(f"'{source}' holds {len(systems)} systems, expected one; sample them one by one")
             system = systems[0]
-        config = self.sampler if sampler is None else sampler
-        levels = noise_grid(self.process, config.grid)
+        identity = self.identity(
+            system, sampler=sampler, energy=energy, levels=levels, temperature=temperature, precision=precision
+        )
         kelvin = self.scope.temperature if temperature is None else temperature
-        bound = self.bind(system, temperature=temperature, compile=compile, precision=precision)
-        identity = {
-            "kind": f"samples of {self.domain}",
-            "model": self.name,
-            "weights": self.sha256,
-            "system": system.digest,
-            "sampler": dataclasses.asdict(config),
-            "precision": precision,
-            **({} if kelvin == self.scope.temperature else {"temperature_k": kelvin}),
-        }
+        own = self.sampler if sampler is None else sampler
+        drawing: SamplerDrawing | PathDrawing
+        if energy is None:
+            drawing = SamplerDrawing(own.make(), noise_grid(self.process, own.grid))
+        else:
+            chosen = module.energy(system, energy) if isinstance(energy, str) else energy
+            drawing = PathDrawing(
+                path_of(self.process, identity["levels"]),
+                boltzmann(chosen, kelvin, module.reference(system)),
+                module.positions,
+                lambda state: module.valid(system, state),
+                own,
+                seed,
+                None if folder is None else Path(folder) / "blocks" / "kernels.json",
+            )
+        several = energy is None or self.scope.temperatures is not None
+        bound = self.bind(system, temperature=temperature if several else None, compile=compile, precision=precision)
         drawn = draw_blocks(
             bound,
-            config.make(),
-            levels,
+            drawing,
             lambda size: module.template(system, size),
-            lambda state: module.valid(system, state),
+            drawing.check if isinstance(drawing, PathDrawing) else lambda batch: module.valid(system, batch.state),
             n=n,
             seed=seed,
             block_size=block_size,
@@ -257,9 +287,10 @@ class Model:
             **identity,
             "seed": seed,
             "block_size": block_size,
-            "network_calls": drawn.network_calls,
+            "network_calls": drawing.network_calls,
             "drawn": sum(len(block.valid) for block in drawn.blocks),
             "temperature_k": kelvin,
+            **({} if energy is None else {"path_weights": weight_record(drawn.blocks, n, seed)}),
             "versions": versions(),
             "timing": {
                 "seconds": round(drawn.seconds, 3),
@@ -268,6 +299,46 @@ class Model:
             },
         }
         return module.ensemble(system, drawn.blocks, n, provenance)
+
+    def identity(
+        self,
+        system: Any,
+        *,
+        sampler: SamplerConfig | None = None,
+        energy: str | Energy | None = None,
+        levels: int | None = None,
+        temperature: float | None = None,
+        precision: Precision = "fp32",
+    ) -> dict[str, Any]:
+        """Returns what defines a run of `sample` besides its seed and block size, as JSON; arguments and errors are those of `sample`."""
+        kelvin = self.scope.temperature if temperature is None else temperature
+        common = {"kind": f"samples of {self.domain}", "model": self.name, "weights": self.sha256, "system": system.digest}
+        if energy is not None:
+            if sampler is not None:
+                raise InputError(
+                    "sampler: samples with an energy are drawn along paths, no sampler gives their weights; leave one out"
+                )
+            if kelvin is None:
+                raise InputError(f"temperature: the model '{self.name}' has none, so weights are not defined; give one in K")
+            return {
+                **common,
+                "sampler": "path",
+                "levels": LEVELS if levels is None else levels,
+                "energy": energy if isinstance(energy, str) else energy.name,
+                "temperature_k": kelvin,
+                "kt_ev": thermal_energy(kelvin),
+                "precision": precision,
+            }
+        if levels is not None:
+            raise InputError(
+                "levels: has an effect on samples with an energy only; a sampler's grid has its own number of steps"
+            )
+        return {
+            **common,
+            "sampler": dataclasses.asdict(self.sampler if sampler is None else sampler),
+            "precision": precision,
+            **({} if kelvin == self.scope.temperature else {"temperature_k": kelvin}),
+        }
 
     def parameters(self) -> int:
         """Returns the number of weights."""

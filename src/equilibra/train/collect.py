@@ -73,13 +73,16 @@ class PathCheck:
         return float(self.log_w_walkers.mean())
 
 
-def run_sweeps(engine: ParallelTempering, state: LadderState, *, sweeps: int, every: int, generator: Generator) -> tuple[Frames, LadderState]:
+def run_sweeps(
+    engine: ParallelTempering, state: LadderState, *, sweeps: int, every: int, generator: Generator
+) -> tuple[Frames, LadderState]:
     """Runs parallel tempering and keeps all rungs of every `every`-th sweep."""
     kept = []
-    for state in engine.run(state, sweeps=sweeps, every=every, generator=generator):
-        kept.append((state.x, state.u, state.force))
+    last = state
+    for last in engine.run(state, sweeps=sweeps, every=every, generator=generator):
+        kept.append((last.x, last.u, last.force))
     x, u, force = (torch.cat([frame[part] for frame in kept], dim=1) for part in range(3))
-    return Frames(x, u, force), state
+    return Frames(x, u, force), last
 
 
 class Proposer:

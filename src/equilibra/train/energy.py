@@ -20,15 +20,19 @@ from equilibra.energies.energy import ReducedEnergy
 from equilibra.energies.hamiltonian import HamiltonianMoves
 from equilibra.energies.ladder_state import LadderState
 from equilibra.energies.parallel_tempering import ParallelTempering
-from equilibra.errors import CheckpointError, ConfigError
+from equilibra.energies.walkers import evaluate
+from equilibra.errors import CheckpointError, ConfigError, DivergenceError
 from equilibra.run_folder import claim
 from equilibra.sampling.grid import GridConfig, noise_grid
+from equilibra.sampling.ode import Euler
+from equilibra.sampling.sampler import draw
 from equilibra.state.features import Features
 from equilibra.state.randomness import generator_for
+from equilibra.state.state import State
 from equilibra.train.checkpoint import read_checkpoint, write_checkpoint
-from equilibra.train.collect import Frames, PathCheck, Proposer, run_sweeps
+from equilibra.train.collect import Frames, Proposer, run_sweeps
 from equilibra.train.config import TrainConfig
-from equilibra.train.energy_config import EnergyConfig
+from equilibra.train.energy_config import ON_POLICY, EnergyConfig
 from equilibra.train.run import train_denoiser
 
 COLLECT_STREAM, JUDGE_STREAM = 11, 12
@@ -117,7 +121,9 @@ class EnergyTraining:
             raise ConfigError(f"steps: got {train.steps}, expected at least one for each of the {config.rounds} rounds")
         self.features, self.reduced, self.config, self.train, self.folder = features, reduced, config, train, folder
         self.accept, self.field, self.dtype = accept, field, dtype
-        moves = HamiltonianMoves(step=config.step, leapfrog=config.leapfrog, masses=None if masses is None else masses.to(dtype))
+        moves = HamiltonianMoves(
+            step=config.step, leapfrog=config.leapfrog, masses=None if masses is None else masses.to(dtype)
+        )
         self.engine = ParallelTempering(reduced, config.betas, config.columns, moves, moves_per_sweep=config.moves)
         self.buffer = ReplayBuffer(features, config.betas, field=field, focus=config.focus)
         self.rounds: list[dict[str, Any]] = []
@@ -185,7 +191,7 @@ class EnergyTraining:
                 until=until,
                 progress=report,
             )
-            judged.load_state_dict({name: value for name, value in weights.items()}, strict=False)
+            judged.load_state_dict(weights)
             if not self._judgement(number).exists():
                 progress(self._progress(number, "judging", step=until))
                 self._judge(number, judged)
@@ -221,6 +227,9 @@ class EnergyTraining:
     def _next_round(self, number: int, denoiser: NetworkDenoiser) -> None:
         proposed = self.folder / f"proposed-{number - 1:03d}.safetensors"
         state, _ = self._state(number - 1)
+        if self.config.objective in ON_POLICY:
+            self._draw(number, state, denoiser)
+            return
         if self.config.proposes:
             tensors, _ = read_checkpoint(proposed)
             state = _state_of(tensors)
@@ -228,9 +237,7 @@ class EnergyTraining:
 
     def _collect(self, number: int, state: LadderState, generator: torch.Generator, last: Mapping[str, Any]) -> None:
         before = self.reduced.calls
-        frames, state = run_sweeps(
-            self.engine, state, sweeps=self.config.sweeps, every=self.config.every, generator=generator
-        )
+        frames, state = run_sweeps(self.engine, state, sweeps=self.config.sweeps, every=self.config.every, generator=generator)
         frames, refused = self._accepted(frames)
         already = int(last.get("calls_judged", 0))
         header = {
@@ -239,6 +246,34 @@ class EnergyTraining:
             "move_acceptance": [round(float(a), 4) for a in state.move_acceptance],
             "swap_acceptance": [round(float(a), 4) for a in state.swap_acceptance],
             "round_trips": state.round_trips,
+        }
+        arrays = {"frames.x": frames.x.float(), "frames.u": frames.u.double(), "frames.force": frames.force.float()}
+        write_checkpoint(self._path(number), {**arrays, **_tensors(state)}, header)
+
+    def _draw(self, number: int, state: LadderState, denoiser: NetworkDenoiser) -> None:
+        """Draws the conformations of a round from the model itself, at every temperature."""
+        generator = generator_for(self.train.seed, COLLECT_STREAM, number)
+        levels = noise_grid(denoiser.process, GridConfig(steps=self.config.path_levels, spacing="log", end="flow"))
+        count = self.config.columns * (self.config.sweeps // self.config.every)
+        like = State({self.field: torch.zeros(count, *state.walkers.x.shape[1:])})
+        before, rungs = self.reduced.calls, []
+        for beta in self.config.betas:
+            drawn = draw(Euler(), self.bind(denoiser, beta), like, levels, generator=generator)
+            found = evaluate(drawn.fields[self.field], self.reduced)
+            finite = torch.isfinite(found.u).nonzero()[:, 0]
+            if not len(finite):
+                raise DivergenceError(
+                    f"round {number}: every sample of the model has an infinite energy; train longer or with `anneal`"
+                )
+            chosen = found[finite[torch.arange(count) % len(finite)]]
+            rungs.append((chosen.x, chosen.u, chosen.force))
+        frames = Frames(*(torch.stack(part) for part in zip(*rungs, strict=True)))
+        header = {
+            "calls": int(self.rounds[-1]["calls_judged"]) + self.reduced.calls - before,
+            "refused": 0,
+            "move_acceptance": [],
+            "swap_acceptance": [],
+            "round_trips": 0,
         }
         arrays = {"frames.x": frames.x.float(), "frames.u": frames.u.double(), "frames.force": frames.force.float()}
         write_checkpoint(self._path(number), {**arrays, **_tensors(state)}, header)
@@ -252,13 +287,17 @@ class EnergyTraining:
             good = self.accept(x).nonzero()[:, 0]
             refused += len(x) - len(good)
             if not len(good):
-                raise ConfigError("collecting: no conformation of a rung belongs to the system; use a lower `hottest` temperature")
+                raise ConfigError(
+                    "collecting: no conformation of a rung belongs to the system; use a lower `hottest` temperature"
+                )
             index = good[torch.arange(len(x)) % len(good)]
             parts.append((x[index], u[index], force[index]))
         return Frames(*(torch.stack(part) for part in zip(*parts, strict=True))), refused
 
     def _read(self, number: int) -> None:
         tensors, header = read_checkpoint(self._path(number))
+        if self.config.objective in ON_POLICY:
+            self.buffer.clear()  # own samples of an older model teach nothing
         self.buffer.add(tensors["frames.x"], tensors["frames.u"], tensors["frames.force"])
         known = {key: header[key] for key in ("calls", "refused", "move_acceptance", "swap_acceptance", "round_trips")}
         self.rounds.append({"round": number, "frames_per_rung": tensors["frames.u"].shape[1], **known})
@@ -306,7 +345,9 @@ def _tensors(state: LadderState) -> dict[str, Tensor]:
 def _state_of(tensors: Mapping[str, Tensor]) -> LadderState:
     arrays = {name.removeprefix("state."): value.numpy() for name, value in tensors.items() if name.startswith("state.")}
     if not arrays:
-        raise CheckpointError("round of a training from an energy: the file has no state of the ladder; delete it to collect anew")
+        raise CheckpointError(
+            "round of a training from an energy: the file has no state of the ladder; delete it to collect anew"
+        )
     return LadderState.from_arrays(arrays)
 
 

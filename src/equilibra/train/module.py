@@ -101,8 +101,8 @@ class DenoiserTraining(lightning.LightningModule):
         self.interruption = interruption or Interruption()
         self.progress = progress
         self._recent: list[dict[str, Tensor]] = []
-        if config.compile and denoiser.network._compiled_call_impl is None:
-            # in place: parameters keep their names, and the objective goes on calling the denoiser
+        if config.compile and denoiser.parametrisation != "energy" and denoiser.network._compiled_call_impl is None:
+            # a conservative denoiser is differentiated twice, which compiled code does not support. In place: parameters keep their names, and the objective goes on calling the denoiser
             denoiser.network.compile(dynamic=False)
         if restored is not None:
             own = {key.removeprefix("module."): value for key, value in restored.items() if key.startswith("module.")}
@@ -114,9 +114,9 @@ class DenoiserTraining(lightning.LightningModule):
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Returns AdamW; its learning rate is set at each step."""
         config = self.train_config
-        optimiser = torch.optim.AdamW(
-            self.denoiser.parameters(), lr=config.learning_rate, betas=(0.9, 0.99), weight_decay=config.weight_decay
-        )
+        # an objective may learn numbers of its own, such as log Z
+        parameters = [*self.denoiser.parameters(), *self.objective.parameters()]
+        optimiser = torch.optim.AdamW(parameters, lr=config.learning_rate, betas=(0.9, 0.99), weight_decay=config.weight_decay)
         if self.restored is not None:
             restore_optimiser(optimiser, self.restored)
         return optimiser

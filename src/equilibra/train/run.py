@@ -18,8 +18,8 @@ from equilibra.diffusion.objectives.score_matching import ScoreMatching
 from equilibra.errors import ConfigError
 from equilibra.memory import keep_freed_memory
 from equilibra.run_folder import claim
-from equilibra.train.checkpoint import read_checkpoint
 from equilibra.train.batches import BatchSource
+from equilibra.train.checkpoint import read_checkpoint
 from equilibra.train.config import TrainConfig
 from equilibra.train.interruption import Interruption
 
@@ -80,7 +80,15 @@ def train_denoiser(
     _cut_log(folder / "log.jsonl", first)
     interruption = Interruption()
     module = DenoiserTraining(
-        denoiser, objective, config, folder, first=first, last=last, restored=restored, interruption=interruption, progress=progress
+        denoiser,
+        objective,
+        config,
+        folder,
+        first=first,
+        last=last,
+        restored=restored,
+        interruption=interruption,
+        progress=progress,
     )
     module.restore_recent(recent)
     if first < last:

@@ -32,8 +32,12 @@ _INTEGRAL_WITH_NECK = re.compile(
     + f"neckScale={_NUMBER};neckCut={_NUMBER};offset={_NUMBER}"
 )
 _BORN_RADII = {
-    "OBC1": re.compile(rf"1/\(1/or-tanh\({_NUMBER}\*psi\+{_NUMBER}\*psi\^3\)/radius\);psi=I\*or;radius=or\+offset;offset={_NUMBER}"),
-    "OBC2": re.compile(rf"1/\(1/or-tanh\(psi-{_NUMBER}\*psi\^2\+{_NUMBER}\*psi\^3\)/radius\);psi=I\*or;radius=or\+offset;offset={_NUMBER}"),
+    "OBC1": re.compile(
+        rf"1/\(1/or-tanh\({_NUMBER}\*psi\+{_NUMBER}\*psi\^3\)/radius\);psi=I\*or;radius=or\+offset;offset={_NUMBER}"
+    ),
+    "OBC2": re.compile(
+        rf"1/\(1/or-tanh\(psi-{_NUMBER}\*psi\^2\+{_NUMBER}\*psi\^3\)/radius\);psi=I\*or;radius=or\+offset;offset={_NUMBER}"
+    ),
     "GBn": re.compile(
         rf"1/\(1/or-tanh\({_NUMBER}\*psi-{_NUMBER}\*psi\^2\+{_NUMBER}\*psi\^3\)/radius\);psi=I\*or;radius=or\+offset;offset={_NUMBER}"
     ),
@@ -47,7 +51,7 @@ _SURFACE = re.compile(rf"{_NUMBER}\*\(radius\+0\.14\)\^2\*\(radius/B\)\^6;radius
 _PAIR = re.compile(
     rf"-{_NUMBER}\*\(1/soluteDielectric-1/solventDielectric\)\*charge1\*charge2/f;f=sqrt\(r\^2\+B1\*B2\*exp\(-r\^2/\(4\*B1\*B2\)\)\){_CONSTANTS}"
 )
-_IMPROPER = re.compile(rf"k\*min\(dtheta,2\*pi-dtheta\)\^2;dtheta=abs\(theta-theta0\);pi=3\.14159265\d*")
+_IMPROPER = re.compile(r"k\*min\(dtheta,2\*pi-dtheta\)\^2;dtheta=abs\(theta-theta0\);pi=3\.14159265\d*")
 _LENNARD_JONES = re.compile(r"acoef\(type1,type2\)/r\^12-bcoef\(type1,type2\)/r\^6;?")
 _EXCEPTION = re.compile(rf"{_NUMBER}\*epsilon\*\(\(sigma/r\)\^12-\(sigma/r\)\^6\);?")
 

@@ -20,7 +20,6 @@ from equilibra.energies.molecular_mechanics.interpreted import (
     read_custom_pairs,
     read_custom_torsions,
 )
-from equilibra.energies.molecular_mechanics.nonbonded import Nonbonded
 from equilibra.energies.molecular_mechanics.parameters import PairTable, born_model, column, plain
 from equilibra.energies.molecular_mechanics.torsions import Torsions
 from equilibra.energies.openmm_system import ForceFieldConfig, make_openmm_system
@@ -84,9 +83,7 @@ def read_openmm_system(system: Any, *, name: str = "molecular mechanics", compil
         if kind not in _IGNORED and force.usesPeriodicBoundaryConditions():
             raise InputError(f"OpenMM system: {kind} uses periodic boundaries, expected a molecule in free space")
         read(content, force)
-    return MolecularMechanics(
-        items, content.all_bonded(), content.pairs.nonbonded(), content.born, name=name, compile=compile
-    )
+    return MolecularMechanics(items, content.all_bonded(), content.pairs.nonbonded(), content.born, name=name, compile=compile)
 
 
 class _Content:
@@ -136,7 +133,9 @@ def _read_angles(content: _Content, force: Any) -> None:
     rows = [plain(force.getAngleParameters(k)) for k in range(force.getNumAngles())]
     if rows:
         first, middle, last, angle, stiffness = zip(*rows, strict=True)
-        content.bonded.append(HarmonicAngles(torch.tensor([first, middle, last]), column(angle), column(stiffness, KJ_PER_MOL_EV)))
+        content.bonded.append(
+            HarmonicAngles(torch.tensor([first, middle, last]), column(angle), column(stiffness, KJ_PER_MOL_EV))
+        )
 
 
 def _read_periodic_torsions(content: _Content, force: Any) -> None:
@@ -145,7 +144,9 @@ def _read_periodic_torsions(content: _Content, force: Any) -> None:
     for k in range(force.getNumTorsions()):
         *atoms, periodicity, phase, stiffness = plain(force.getTorsionParameters(k))
         if not 0 <= periodicity < _COEFFICIENTS:
-            raise InputError(f"PeriodicTorsionForce: torsion {k} has the periodicity {periodicity}, expected 0 to {_COEFFICIENTS - 1}")
+            raise InputError(
+                f"PeriodicTorsionForce: torsion {k} has the periodicity {periodicity}, expected 0 to {_COEFFICIENTS - 1}"
+            )
         even = np.zeros(periodicity + 1)
         even[periodicity] = stiffness * np.cos(phase)
         even = cheb2poly(even)
@@ -162,7 +163,9 @@ def _read_rb_torsions(content: _Content, force: Any) -> None:
     for k in range(force.getNumTorsions()):
         parameters = plain(force.getTorsionParameters(k))
         # a polynomial in cos(phi - pi) = -cos(phi)
-        content.add_torsion(tuple(parameters[:4]), np.array(parameters[4:]) * np.array([1.0, -1.0, 1.0, -1.0, 1.0, -1.0]), np.zeros(1))
+        content.add_torsion(
+            tuple(parameters[:4]), np.array(parameters[4:]) * np.array([1.0, -1.0, 1.0, -1.0, 1.0, -1.0]), np.zeros(1)
+        )
 
 
 def _read_maps(content: _Content, force: Any) -> None:

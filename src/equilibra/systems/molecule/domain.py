@@ -11,15 +11,18 @@ import torch
 from equilibra.configuration import read_fields
 from equilibra.diffusion.denoiser import NetworkDenoiser, Parametrisation
 from equilibra.diffusion.process import Process
+from equilibra.energies.energy import Energy
 from equilibra.errors import InputError
 from equilibra.nn.graphormer import GraphormerConfig
 from equilibra.state import State
 from equilibra.systems.blocks import Block
+from equilibra.systems.molecule.energy import molecule_energy
 from equilibra.systems.molecule.ensemble import MoleculeEnsemble
 from equilibra.systems.molecule.network import FIELD, molecule_denoiser
 from equilibra.systems.molecule.system import MoleculeSystem, molecule_systems
 from equilibra.systems.molecule.validity import check
 from equilibra.systems.scope import Scope
+from equilibra.systems.weighted import ENERGY, LOG_WEIGHT
 
 
 def systems(source: Any) -> list[MoleculeSystem]:
@@ -76,10 +79,35 @@ def valid(system: MoleculeSystem, state: State) -> np.ndarray:
     return check(state.fields[FIELD].cpu().numpy(), system).valid
 
 
+def energy(system: MoleculeSystem, name: str) -> Energy:
+    """Makes the potential energy of a molecule by its name; see `molecule_energy`."""
+    return molecule_energy(system, name)
+
+
+def positions(state: State) -> torch.Tensor:
+    """Returns the positions (batch, N, 3) of a State, in Å."""
+    return state.fields[FIELD]
+
+
+def reference(system: MoleculeSystem) -> torch.Tensor:
+    """Returns one sensible conformation (1, N, 3), in Å, float64."""
+    return torch.tensor(np.array(system.reference, dtype=np.float64))[None]
+
+
 def ensemble(system: MoleculeSystem, blocks: Sequence[Block], n: int, provenance: Mapping[str, Any]) -> MoleculeEnsemble:
-    """Makes the ensemble of the first n valid samples; the invalid ones drawn up to there are kept apart."""
-    positions = np.concatenate([block.fields[FIELD] for block in blocks])
+    """Makes the ensemble of the first n valid samples, with weights and energies if the blocks have them.
+
+    The others drawn up to there are kept apart: invalid ones, and those of infinite energy.
+    """
+    frames = np.concatenate([block.fields[FIELD] for block in blocks])
     numbers = np.concatenate([np.full(len(block.valid), index) for index, block in enumerate(blocks)])
     passed = np.concatenate([block.valid for block in blocks])
     last = int(np.flatnonzero(passed)[n - 1]) + 1
-    return MoleculeEnsemble.from_frames(system, positions[:last], blocks=numbers[:last], provenance=provenance)
+    weighted: dict[str, Any] = {}
+    if LOG_WEIGHT in blocks[0].values:
+        log_weights, energies = (
+            np.concatenate([block.values[name] for block in blocks])[:last] for name in (LOG_WEIGHT, ENERGY)
+        )
+        excluded = {"infinite energy": ~np.isfinite(log_weights)}
+        weighted = {"log_weights": log_weights, "energies": energies, "excluded": excluded}
+    return MoleculeEnsemble.from_frames(system, frames[:last], blocks=numbers[:last], provenance=provenance, **weighted)

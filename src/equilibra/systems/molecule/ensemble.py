@@ -95,6 +95,7 @@ class MoleculeEnsemble:
         blocks: np.ndarray | None = None,
         energies: np.ndarray | None = None,
         log_density: np.ndarray | None = None,
+        excluded: Mapping[str, np.ndarray] | None = None,
         provenance: Mapping[str, Any] | None = None,
     ) -> Self:
         """Makes an ensemble of the frames that pass the checks, and sets the others apart with the reasons.
@@ -106,6 +107,7 @@ class MoleculeEnsemble:
             blocks: Block (F,) of each frame.
             energies: Potential energies (F,), in eV.
             log_density: Logarithms (F,) of the model's density.
+            excluded: Further reasons to reject frames: for each reason a mask (F,).
             provenance: What made the frames.
 
         Raises:
@@ -113,22 +115,29 @@ class MoleculeEnsemble:
         """
         positions = np.asarray(positions)
         validity = check(positions, system)
-        good = validity.valid
+        further = {} if excluded is None else {reason: np.asarray(mask, dtype=bool) for reason, mask in excluded.items()}
         arrays: dict[str, Any] = {
+            **further,
             "log_weights": log_weights,
             "blocks": blocks,
             "energies": energies,
             "log_density": log_density,
         }
         for name, values in arrays.items():
-            if values is not None and np.shape(values) != good.shape:
-                raise ShapeError(name, np.shape(values), f"({len(good)},), one for each frame")
-        chosen: dict[str, Any] = {name: np.asarray(values)[good] for name, values in arrays.items() if values is not None}
+            if values is not None and np.shape(values) != validity.valid.shape:
+                raise ShapeError(name, np.shape(values), f"({len(positions)},), one for each frame")
+        good = validity.valid & ~np.any([np.zeros(len(positions), dtype=bool), *further.values()], axis=0)
+        chosen: dict[str, Any] = {
+            name: np.asarray(values)[good] for name, values in arrays.items() if values is not None and name not in further
+        }
+        reasons = [
+            [*validity.reasons(int(i)), *(reason for reason, mask in further.items() if mask[i])] for i in np.flatnonzero(~good)
+        ]
         return cls(
             system=system,
             positions=positions[good],
             rejected=positions[~good],
-            rejected_reasons=tuple("; ".join(validity.reasons(int(i))) for i in np.flatnonzero(~good)),
+            rejected_reasons=tuple("; ".join(words) for words in reasons),
             provenance={} if provenance is None else provenance,
             **chosen,
         )

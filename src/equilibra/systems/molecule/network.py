@@ -1,13 +1,17 @@
 """The molecule's process and network: one field `pos` on the mean-free space of atomic positions."""
 
+from typing import Literal
+
 import torch
 
+from equilibra.diffusion.conservative import ConservativeDenoiser
 from equilibra.diffusion.denoiser import NetworkDenoiser, Parametrisation
+from equilibra.diffusion.objectives.choose import TrainedDenoiser
 from equilibra.diffusion.process import Field, Process
 from equilibra.diffusion.schedule import VarianceExploding
 from equilibra.diffusion.space import CentredEuclidean
 from equilibra.nn.graphormer import GraphormerConfig
-from equilibra.nn.molecule import PositionNetwork
+from equilibra.nn.molecule import PositionNetwork, PotentialNetwork
 from equilibra.systems.molecule.featurise import NODE_VOCABULARY, PAIR_VOCABULARY
 
 FIELD = "pos"
@@ -29,11 +33,21 @@ def molecule_network_config(**size: int) -> GraphormerConfig:
 
 
 def molecule_denoiser(
-    process: Process, config: GraphormerConfig, *, parametrisation: Parametrisation = "edm", seed: int | None = None
-) -> NetworkDenoiser:
-    """Makes the denoiser; with a seed, its initial weights depend on the seed alone."""
-    if seed is None:
+    process: Process,
+    config: GraphormerConfig,
+    *,
+    parametrisation: Parametrisation | Literal["energy"] = "edm",
+    seed: int | None = None,
+) -> TrainedDenoiser:
+    """Makes the denoiser, a conservative one for the parametrisation `energy`; with a seed, its initial weights depend on the seed alone."""
+
+    def make() -> TrainedDenoiser:
+        if parametrisation == "energy":
+            return ConservativeDenoiser(PotentialNetwork(config, FIELD), process)
         return NetworkDenoiser(PositionNetwork(config, FIELD), process, parametrisation)
+
+    if seed is None:
+        return make()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return NetworkDenoiser(PositionNetwork(config, FIELD), process, parametrisation)
+        return make()

@@ -1,0 +1,160 @@
+"""Training of a molecule from an energy function: no data are needed, and few are enough."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from equilibra.data.trajectory import TrajectoryFiles
+from equilibra.energies.energy import Energy, ReducedEnergy
+from equilibra.errors import InputError
+from equilibra.sampling.choose import SamplerConfig
+from equilibra.sampling.grid import GridConfig
+from equilibra.systems.card import Card
+from equilibra.systems.model import Model
+from equilibra.systems.molecule.domain import elements, identifier
+from equilibra.systems.molecule.energy import conformers, molecule_energy
+from equilibra.systems.molecule.network import FIELD, molecule_denoiser, molecule_network_config, molecule_process
+from equilibra.systems.molecule.system import MoleculeSystem, molecule_system
+from equilibra.systems.molecule.validity import check
+from equilibra.systems.scope import Scope
+from equilibra.train.config import TrainConfig
+from equilibra.train.energy import EnergyTraining, Progress
+from equilibra.train.energy_config import EnergyConfig
+from equilibra.train.energy_objective import make_objective
+from equilibra.train.molecule import read_molecule
+
+MOLECULE = EnergyConfig(
+    rounds=8, rungs=6, hottest=2.2, columns=32, leapfrog=40, moves=1, burn_in=150, sweeps=400, every=1, step=0.01
+)
+"""Defaults for molecules: long trajectories carry torsions, and a ladder up to 660 K crosses their barriers."""
+
+SIGMA_MIN = 0.004
+"""Smallest noise in Å: a tenth of the amplitude of the stiffest bonds, so that what it adds to the density is small."""
+
+STARTS = 32
+"""Conformers to start from."""
+
+
+def train_molecule_on_energy(
+    source: Any,
+    folder: str | Path,
+    energy: str | Energy,
+    config: EnergyConfig | None = None,
+    train: TrainConfig | None = None,
+    *,
+    name: str = "molecule",
+    temperature: float = 300.0,
+    network: dict[str, int] | None = None,
+    start: Sequence[TrajectoryFiles] = (),
+    sampler: SamplerConfig | None = None,
+    card: Card | None = None,
+    progress: Progress = lambda state: None,
+) -> Model:
+    """Trains a model of one molecule from its energy; the same call goes on with an interrupted run.
+
+    Arguments:
+        source: What `molecule_system` reads, or a system.
+        folder: Run folder; the model is written to `folder/model`, with what each round found.
+        energy: A name of `energy_names()`, or an energy in eV and Å with the atoms of the system.
+        config: Where conformations come from; `MOLECULE` by default.
+        train: How to train.
+        name: Name of the model.
+        temperature: Temperature that the model is meant for, in K; the lowest of the ladder.
+        network: Changes of the network's size, by the names of `GraphormerConfig`.
+        start: Trajectories to start the walkers from; conformers by distance geometry by default. They need be no equilibrium sample.
+        sampler: The model's default sampler.
+        card: Its card.
+        progress: Told how far it is.
+
+    Raises:
+        InputError: If the molecule, the energy or the starting frames cannot be used.
+        CheckpointError: If the folder holds another run.
+        DivergenceError: If training diverges; the last good checkpoint is kept.
+    """
+    config, train, folder = config or MOLECULE, train or TrainConfig(), Path(folder)
+    system = source if isinstance(source, MoleculeSystem) else molecule_system(source)
+    potential = molecule_energy(system, energy, compile=train.compile) if isinstance(energy, str) else energy
+    reduced = ReducedEnergy.at(potential, temperature)
+    positions = _starts(system, start, temperature, train.seed)
+    reduced.check(positions[: min(len(positions), STARTS)])
+
+    def accept(x: Tensor) -> Tensor:
+        return torch.from_numpy(np.asarray(check(x.numpy(), system).valid))
+
+    training = EnergyTraining(system.features, reduced, config, train, folder, dtype=torch.float32, accept=accept, field=FIELD)
+    identity = {
+        "kind": "training of a molecule from its energy",
+        "name": name,
+        "system": system.digest,
+        "potential": potential.name,
+    }
+    training.first_round(positions, identity=identity, progress=progress)
+    network_config = molecule_network_config(**{"conditions": int(config.rungs > 1), **(network or {})})
+    process = molecule_process(round(training.buffer.scale(), 4), sigma_min=SIGMA_MIN)
+    denoiser, objective = make_objective(
+        config,
+        train,
+        reduced,
+        lambda parametrisation: molecule_denoiser(process, network_config, parametrisation=parametrisation, seed=train.seed),
+    )
+    run = training.run(denoiser, objective=objective, progress=progress)
+    last = run.rounds[-1]
+    hottest = temperature * (config.hottest if config.rungs > 1 else 1.0)
+    model = Model(
+        name=name,
+        domain="molecule",
+        denoiser=denoiser,
+        network=dataclasses.asdict(network_config),
+        sampler=sampler or SamplerConfig(grid=GridConfig(steps=28, spacing="log", end="flow")),
+        scope=Scope(
+            systems=(identifier(system),),
+            elements=elements([system]),
+            temperature=temperature,
+            temperatures=(temperature, hottest) if config.rungs > 1 else None,
+        ),
+        card=card or _card(system, potential, config, temperature, hottest, run.calls, last),
+    )
+    weights = {key.removeprefix("network."): value for key, value in run.weights.items() if key.startswith("network.")}
+    return model.with_weights(weights).save(folder / "model")
+
+
+def _starts(system: MoleculeSystem, files: Sequence[TrajectoryFiles], temperature: float, seed: int) -> Tensor:
+    if not files:
+        found = conformers(system, STARTS, seed=seed)
+        return torch.from_numpy(found - found.mean(axis=1, keepdims=True)).float()
+    parts = []
+    for entry in files:
+        read = read_molecule(entry, temperature=temperature)
+        if read.system.digest != system.digest:
+            raise InputError(
+                f"start: '{entry.topology}' is {read.system.name} with other atoms, bonds or stereochemistry than {system.name}; expected the same "
+                "molecule with its atoms in the same order"
+            )
+        parts.append(read.positions)
+    return torch.cat(parts)
+
+
+def _card(
+    system: MoleculeSystem,
+    energy: Energy,
+    config: EnergyConfig,
+    temperature: float,
+    hottest: float,
+    calls: int,
+    last: dict[str, Any],
+) -> Card:
+    span = f"{temperature:g} K" if hottest == temperature else f"{temperature:g} to {hottest:g} K"
+    return Card(
+        summary=f"{system.name}, trained from the energy '{energy.name}' at {span} with {calls:,} energy calls ({config.objective}).",
+        not_good_for="Any other molecule, energy or solvent. States that the parallel tempering of its training did not reach are missing: "
+        "compare with a longer run before trusting rare states.",
+        data=f"Own samples of the energy; at the end the effective share of {last['path_samples']} samples was {last['ess']:.3f}, and log Z lies "
+        f"between {last['elbo']:.2f} and {last['eubo']:.2f}.",
+    )

@@ -29,6 +29,7 @@ from equilibra.energies.annealing import anneal
 from equilibra.energies.annealing_path import GaussianReference, SoftCorePath
 from equilibra.energies.energy import ReducedEnergy
 from equilibra.energies.hamiltonian import HamiltonianMoves
+from equilibra.memory import keep_freed_memory
 from equilibra.nn.graphormer import GraphormerConfig
 from equilibra.nn.molecule import PositionNetwork
 from equilibra.sampling.dpm_solver import DPMSolver2M
@@ -85,20 +86,20 @@ RECIPES: dict[str, Recipe] = {
         width=1.0,
         sigma_min=0.004,
         energy=EnergyConfig(
-            rounds=5,
+            rounds=6,
             rungs=3,
             hottest=1.6,
             columns=256,
             leapfrog=5,
             moves=5,
             burn_in=100,
-            sweeps=200,
+            sweeps=400,
             every=5,
             step=0.03,
-            focus=0.8,
+            focus=0.85,
         ),
-        train=TrainConfig(steps=20_000, batch_size=256, ema=0.9995, noise_median=0.2, noise_width=1.6),
-        network={"dim": 96, "pair_dim": 48, "layers": 4},
+        train=TrainConfig(steps=24_000, batch_size=256, ema=0.9995, noise_median=0.12, noise_width=1.7),
+        network={"dim": 128, "pair_dim": 64, "layers": 4, "r_max": 6},
     ),
     "lj55": Recipe(
         make=lj55,
@@ -160,6 +161,7 @@ def start(energy: PairCluster, width: float, n: int, seed: int, reduced: Reduced
 
 def train(name: str, folder: Path, *, steps: int | None, threads: int, seed: int, precision: str | None) -> None:
     """Trains one cluster in a folder."""
+    keep_freed_memory()
     recipe = RECIPES[name]
     energy = cluster(name)
     changes = {

@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from equilibra.report.evaluation import evaluate
+    from equilibra.report.free_energies import free_energy
     from equilibra.report.from_ensemble import write_report
     from equilibra.systems.model import Model, load, shipped
+    from equilibra.systems.molecule.density import log_density
     from equilibra.systems.molecule.interpolate import interpolate
     from equilibra.systems.molecule.simulate import simulate
     from equilibra.train.molecule import fine_tune, train_molecule
@@ -24,8 +26,10 @@ _LAZY = {
     "Model": "equilibra.systems.model",
     "evaluate": "equilibra.report.evaluation",
     "fine_tune": "equilibra.train.molecule",
+    "free_energy": "equilibra.report.free_energies",
     "interpolate": "equilibra.systems.molecule.interpolate",
     "load": "equilibra.systems.model",
+    "log_density": "equilibra.systems.molecule.density",
     "shipped": "equilibra.systems.model",
     "simulate": "equilibra.systems.molecule.simulate",
     "train_molecule": "equilibra.train.molecule",
@@ -37,8 +41,10 @@ __all__ = [
     "__version__",
     "evaluate",
     "fine_tune",
+    "free_energy",
     "interpolate",
     "load",
+    "log_density",
     "shipped",
     "simulate",
     "train_molecule",

@@ -78,11 +78,11 @@ def test_f1_variance_preserving_conversion():
     assert torch.allclose(converted, expected, atol=1e-12)
 
 
-@pytest.mark.parametrize("make", [euclidean, joint, EVERY["rotations"]])
+@pytest.mark.parametrize("make", [euclidean, joint])
 def test_samples_come_with_their_density(make):
     target = make()
     like = target.sample(6, generator=seeded(0))
-    config = FlowConfig(steps=40, check="nodes")
+    config = FlowConfig(steps=60, check="nodes")
     samples, drawn = sample_with_density(target, like, generator=seeded(4), config=config, trace=QUICK)
     again = log_density(target, samples, generator=seeded(5), config=config, trace=QUICK)
     assert float((drawn.log_density - again.log_density).abs().max()) < 2e-3

@@ -153,6 +153,13 @@ def gradient(x):
         return torch.autograd.grad(torch.log(torch.cosh(y)).sum(), y, create_graph=True)[0]
 
 
+def gradient_along_tangents(x):
+    """The same from a zero tangent vector, as the conservative denoiser does it."""
+    with torch.enable_grad():
+        u = torch.zeros(x.shape, dtype=x.dtype).requires_grad_(True)
+        return torch.autograd.grad(torch.log(torch.cosh(x + u)).sum(), u, create_graph=torch.is_grad_enabled())[0]
+
+
 class TestDifferentiation:
     def find(self, function, mode="auto"):
         denoiser = Function(function)
@@ -166,6 +173,7 @@ class TestDifferentiation:
     def test_networks_of_other_habits(self):
         assert self.find(in_place) == "vmap"
         assert self.find(gradient) == "reverse"
+        assert self.find(gradient_along_tangents) == "forward"
 
     def test_a_network_that_knows_its_backward_pass_only(self):
         assert self.find(Opaque.apply) == "reverse"

@@ -166,6 +166,20 @@ def test_rb_torsions_and_periodic_torsions_of_any_phase():
     assert_agrees(system, perturbed(x, 20, width=0.3))
 
 
+@pytest.mark.parametrize(
+    "expression", ["k*(theta-theta0)^2", "k*min(dtheta, 2*pi-dtheta)^2; dtheta = abs(theta-theta0); pi = 3.141592653589793"]
+)
+def test_harmonic_impropers(expression):
+    system, x = chain(5)
+    force = openmm.CustomTorsionForce(expression)
+    for name in ("k", "theta0"):
+        force.addPerTorsionParameter(name)
+    force.addTorsion(0, 1, 2, 3, [40.0, 3.0])
+    force.addTorsion(1, 4, 2, 3, [60.0, -0.5])
+    system.addForce(force)
+    assert_agrees(system, perturbed(x, 30, width=0.8))
+
+
 def test_maps_pass_through_their_points_as_periodic_splines():
     grid = np.random.default_rng(0).normal(size=(6, 6))
     coefficients = spline_coefficients(grid)
@@ -301,7 +315,7 @@ def test_what_is_not_read_is_named():
 def test_a_solvent_with_salt_or_other_constants_is_refused(peptides):
     topology, _ = peptides("ACE-ALA-NME")
     field = app.ForceField(*FORCE_FIELDS["amber14-gbn2"])
-    with pytest.raises(InputError, match="CustomGBForce .*kappa"):
+    with pytest.raises(InputError, match=r"CustomGBForce .*kappa"):
         read_openmm_system(
             field.createSystem(topology, nonbondedMethod=app.NoCutoff, implicitSolventKappa=1.0 / unit.nanometer)
         )

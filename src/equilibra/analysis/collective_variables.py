@@ -68,13 +68,17 @@ def full_name(name: str, torsions: Iterable[str]) -> str:
     if geometric:
         atoms = [int(number) for number in geometric[2].split(",")]
         if len(atoms) != ATOMS[geometric[1]]:
-            raise InputError(f"collective variable '{wanted}': got {len(atoms)} atoms, expected {ATOMS[geometric[1]]}, such as {_example(geometric[1])}")
+            raise InputError(
+                f"collective variable '{wanted}': got {len(atoms)} atoms, expected {ATOMS[geometric[1]]}, such as {_example(geometric[1])}"
+            )
         return f"{geometric[1]}:{','.join(map(str, atoms))}"
     found = [full for full in names if full.split(" ")[0].lower() == wanted.lower() or full.lower() == wanted.lower()]
     if len(found) == 1:
         return found[0]
     if found:
-        raise InputError(f"collective variable '{wanted}': the molecule has {len(found)} of them, {', '.join(found)}; give the full name of one")
+        raise InputError(
+            f"collective variable '{wanted}': the molecule has {len(found)} of them, {', '.join(found)}; give the full name of one"
+        )
     raise InputError(f"unknown collective variable '{wanted}' (known: {known_names(names)})")
 
 

@@ -229,13 +229,17 @@ class _Parser:
 def _word(token: Token | None) -> str:
     if token is None:
         return "its end"
-    return f"'{token.name}'" if isinstance(token, _Name) else f"'{token.value:g}'" if isinstance(token, _Number) else f"'{token}'"
+    return (
+        f"'{token.name}'" if isinstance(token, _Name) else f"'{token.value:g}'" if isinstance(token, _Number) else f"'{token}'"
+    )
 
 
 def _values(a: _Number | _Name, b: _Number | _Name, variables: Variables) -> tuple[FloatArray, FloatArray]:
     found = [variables[side.name] for side in (a, b) if isinstance(side, _Name)]
     if len(found) == 2 and found[0].unit != found[1].unit:
-        raise InputError(f"{found[0].name} is in {found[0].unit} and {found[1].name} in {found[1].unit}; they cannot be compared")
+        raise InputError(
+            f"{found[0].name} is in {found[0].unit} and {found[1].name} in {found[1].unit}; they cannot be compared"
+        )
 
     def value(side: _Number | _Name) -> FloatArray:
         return variables[side.name].values if isinstance(side, _Name) else np.asarray(_converted(side, found[0]))
@@ -246,7 +250,9 @@ def _values(a: _Number | _Name, b: _Number | _Name, variables: Variables) -> tup
 def _converted(number: _Number, variable: CollectiveVariable) -> float:
     units = UNITS[variable.unit]
     if number.unit not in units:
-        raise InputError(f"{variable.name} is in {variable.unit}, so {number.value:g}{number.unit} does not fit; use {' or '.join(filter(None, units))}")
+        raise InputError(
+            f"{variable.name} is in {variable.unit}, so {number.value:g}{number.unit} does not fit; use {' or '.join(filter(None, units))}"
+        )
     converted = number.value * units[number.unit]
     if variable.unit == "rad" and abs(converted) > 2.0 * np.pi + 1e-9:
         raise InputError(

@@ -40,6 +40,10 @@ BLOCK_INEFFICIENCIES = 5.0
 FEWEST_BLOCKS = 10
 """Blocks that are left at least, so that their spread is an error bar."""
 
+_INDEPENDENT = (
+    1.5  # statistical inefficiency below which frames count as independent: shuffled frames of a few hundred reach 1.3
+)
+
 
 @dataclass(frozen=True, eq=False)
 class SampleSet:
@@ -94,35 +98,35 @@ def sample_set(
     diagnosis = None if logs is None else diagnose(logs)
     if diagnosis is not None:
         refuse_if_untrusted(diagnosis, "free energy", allow=allow_untrusted)
+    slowest, inefficiency = ("", 1.0) if lengths is None else _slowest(series or {}, lengths)
+    estimated = f"{slowest or 'no variable, since none moves'}, {inefficiency:.3g} frames"
+    words = "as given"
     if block is None and lengths is not None:
-        slowest, inefficiency = _slowest(series or {}, lengths)
-        longest = max(1, n // FEWEST_BLOCKS)
-        block = min(math.ceil(BLOCK_INEFFICIENCIES * inefficiency) if inefficiency > 1.5 else 1, longest, max(lengths))
-        words = f"estimated from the statistical inefficiency of {slowest}, {inefficiency:.3g} frames"
-    else:
-        slowest, inefficiency, words = "", float(block or 1), "as given"
-    if block is not None and not 1 <= block <= n // 2:
-        raise InputError(f"block: got {block} frames, expected 1 to {n // 2}, half the number of frames")
-    cut: Blocks = None if block is None or block == 1 else contiguous_blocks(lengths or [n], block)
-    units = n if cut is None else len(cut)
+        wanted = math.ceil(BLOCK_INEFFICIENCIES * inefficiency) if inefficiency > _INDEPENDENT else 1
+        block = min(wanted, max(1, n // FEWEST_BLOCKS), max(lengths))
+        words = f"estimated from the statistical inefficiency of {estimated}"
+    if block is not None and not 1 <= block <= max(1, n // 2):
+        raise InputError(f"block: got {block} frames, expected 1 to {max(1, n // 2)}, half the number of frames")
+    cut = None if block is None or block == 1 else contiguous_blocks(lengths or [n], block)
     warning = ""
-    if slowest and inefficiency > n / (2.0 * FEWEST_BLOCKS):
+    if inefficiency > n / (2.0 * FEWEST_BLOCKS):
         warning = (
-            f"{slowest} has been followed for about {n / inefficiency:.0f} of its statistical inefficiencies only: populations and their error bars "
-            "cannot be relied on; simulate longer"
+            f"The frames are worth about {n / inefficiency:.0f} independent ones only ({slowest} is the slowest): populations and their error bars "
+            "cannot be relied on; simulate longer."
         )
+    counted = f"{n if cut is None else len(cut):,} {'conformations' if cut is None else f'contiguous blocks of {block} frames ({words})'}"
     if diagnosis is not None:
-        effective = diagnosis.ess if cut is None else min(diagnosis.ess, n / max(inefficiency, 1.0))
-        resampled = "conformations" if cut is None else f"blocks of {block} frames ({words})"
-        sentence = f"Errors are from a bootstrap of {units:,} {resampled} together with their weights."
+        effective = min(diagnosis.ess, n / inefficiency)
+        sentence = f"Errors are from a bootstrap of {counted} together with their weights."
         return SampleSet(n, "weighted", logs, cut, effective, diagnosis, block, sentence, warning)
     if cut is not None:
-        sentence = f"Errors are from a bootstrap of {units:,} contiguous blocks of {block} frames ({words}); the frames are worth about {n / max(inefficiency, 1.0):,.0f} independent ones."
-        return SampleSet(n, "time series", None, cut, n / max(inefficiency, 1.0), None, block, sentence, warning)
+        sentence = f"Errors are from a bootstrap of {counted}."
+        return SampleSet(n, "time series", None, cut, n / inefficiency, None, block, sentence, warning)
     sentence = f"Errors are binomial (Clopper and Pearson) for {n:,} independent conformations."
-    if lengths is not None and words != "as given":
-        sentence += f" The frames are a time series whose statistical inefficiency ({slowest or 'nothing moves'}) is {inefficiency:.3g}, so they count as independent."
-    return SampleSet(n, "independent", None, None, float(n), None, block, sentence, warning)
+    if lengths is not None:
+        given = "independent frames were asked for" if words == "as given" else "so they count as independent"
+        sentence += f" The frames are a series with the statistical inefficiency of {estimated}; {given}."
+    return SampleSet(n, "independent", None, None, n / inefficiency, None, block, sentence, warning)
 
 
 @dataclass(frozen=True)
@@ -178,16 +182,27 @@ def state_free_energies(
     for (a, mask_a), (b, mask_b) in combinations(masks.items(), 2):
         both = int((mask_a & mask_b).sum())
         if both:
-            raise InputError(f"states '{a}' and '{b}' overlap: {both:,} of {samples.n:,} conformations are in both; give states that exclude each other")
+            raise InputError(
+                f"states '{a}' and '{b}' overlap: {both:,} of {samples.n:,} conformations are in both; give states that exclude each other"
+            )
     if masks and not any((mask & held).any() for mask in masks.values()):
-        raise InputError(f"states: none of {samples.n:,} conformations is in {' or '.join(repr(name) for name in masks)}; look at the range of the collective variable")
+        raise InputError(
+            f"states: none of {samples.n:,} conformations is in {' or '.join(repr(name) for name in masks)}; look at the range of the collective variable"
+        )
     shares = populations(samples.log_weights, masks, rng, resamples=resamples, blocks=samples.blocks) if masks else {}
     found = tuple(StatePopulation(name, _quoted(share, name), int(masks[name].sum())) for name, share in shares.items())
     first, *others = masks or [""]
     differences = []
     for other in others:
         if not ((masks[first] | masks[other]) & held).any():
-            undefined = Estimate(math.nan, math.inf, -math.inf, math.inf, samples.n, f"no conformation is in '{first}' or in '{other}': nothing can be said")
+            undefined = Estimate(
+                math.nan,
+                math.inf,
+                -math.inf,
+                math.inf,
+                samples.n,
+                f"no conformation is in '{first}' or in '{other}': nothing can be said",
+            )
             differences.append(StateDifference(first, other, undefined, None))
             continue
         value = difference(samples.log_weights, masks[first], masks[other], rng, resamples=resamples, blocks=samples.blocks)

@@ -9,11 +9,11 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from equilibra.cli import evaluate, fine_tune, interpolate, models, report, sample, simulate, train
+from equilibra.cli import density, evaluate, fine_tune, free_energy, interpolate, models, report, sample, simulate, train
 from equilibra.cli.console import Settings, complain
 from equilibra.errors import EquilibraError
 
-RESUMABLE = {"sample", "simulate", "train", "fine-tune"}
+RESUMABLE = {"sample", "simulate", "train", "fine-tune", "density"}
 INTERRUPTED = 130
 
 
@@ -81,8 +81,8 @@ def options(
         logging.basicConfig(format="equilibra: %(message)s", level=logging.INFO if verbose else logging.WARNING)
 
 
-for verb in (sample, train, fine_tune, simulate, evaluate, interpolate, models, report):
-    app.command(verb.NAME, epilog=verb.EXAMPLE)(verb.run)
+for verb in (sample, train, fine_tune, simulate, evaluate, density, free_energy, interpolate, models, report):
+    app.command(verb.NAME, cls=getattr(verb, "Command", None), epilog=verb.EXAMPLE)(verb.run)
 
 
 def main() -> None:

@@ -114,4 +114,5 @@ class ReplayBuffer:
             forces={self.field: beta.float()[:, None, None] * self._force[rungs, rows]},
             classes=features.node["element"],
             energies=(beta * self._u[rungs, rows]).float(),
+            ensembles=rungs,
         )

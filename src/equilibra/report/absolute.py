@@ -44,7 +44,12 @@ class Absolute:
 
 
 def absolute_quantities(
-    ensemble: MoleculeEnsemble, temperature: float | None, samples: SampleSet, rng: np.random.Generator, *, resamples: int = 1000
+    ensemble: MoleculeEnsemble,
+    temperature: float | None,
+    samples: SampleSet,
+    rng: np.random.Generator,
+    *,
+    resamples: int = 1000,
 ) -> Absolute | None:
     """Computes what needs energies and absolute weights; None where either is missing.
 
@@ -55,7 +60,12 @@ def absolute_quantities(
         rng: The only source of randomness.
         resamples: Resamples of the bootstraps.
     """
-    if ensemble.energies is None or temperature is None or samples.log_weights is None or not np.isfinite(ensemble.energies).all():
+    if (
+        ensemble.energies is None
+        or temperature is None
+        or samples.log_weights is None
+        or not np.isfinite(ensemble.energies).all()
+    ):
         return None
     u = np.asarray(ensemble.energies, dtype=np.float64) / thermal_energy(temperature)
     if not _absolute(ensemble, u):

@@ -88,7 +88,9 @@ class FreeEnergies:
             "rejected": self.rejected,
             "temperature_k": self.temperature,
             "collective_variable": {"name": self.variable.name, "unit": _unit(self.variable)},
-            "second_collective_variable": None if self.second is None else {"name": self.second.name, "unit": _unit(self.second)},
+            "second_collective_variable": None
+            if self.second is None
+            else {"name": self.second.name, "unit": _unit(self.second)},
             "samples": self.samples.kind,
             "effective_samples": round(self.samples.effective, 2),
             "block_frames": self.samples.block,
@@ -208,7 +210,10 @@ def free_energy(
         len(ensemble),
         log_weights=ensemble.log_weights,
         lengths=None if "model" in ensemble.provenance else [len(run) for run in runs],
-        series={**{name: moving(value) for name, value in variables.items()}, **{f"'{text}'": mask * 1.0 for text, mask in masks.items()}},
+        series={
+            **{name: moving(value) for name, value in variables.items()},
+            **{f"'{text}'": np.asarray(mask, dtype=np.float64) for text, mask in masks.items()},
+        },
         block=block,
         allow_untrusted=allow_untrusted,
     )
@@ -217,7 +222,9 @@ def free_energy(
     found, differences = state_free_energies(masks, samples, rng, kt_kj_per_mol=kt, resamples=resamples)
     first = variables[names[0]]
     count = bins or int(np.clip(round(4.0 * samples.effective ** (1.0 / 3.0)), _FEWEST_BINS, _MOST_BINS))
-    along = profile(first.values, samples.log_weights, rng, bins=count, period=first.period, resamples=resamples, blocks=samples.blocks)
+    along = profile(
+        first.values, samples.log_weights, rng, bins=count, period=first.period, resamples=resamples, blocks=samples.blocks
+    )
     second = variables[names[1]] if len(names) > 1 else None
     over = None
     if second is not None:
@@ -283,7 +290,9 @@ def _notes(ensemble: MoleculeEnsemble, samples: SampleSet, kelvin: float | None)
     if kelvin is None:
         notes.append("The temperature is not known, so energies are in kT only; give it with --temperature.")
     if samples.diagnosis is not None and not samples.diagnosis.trusted:
-        notes.append("The weights are not to be trusted. The numbers are shown because that was asked for; do not build on them.")
+        notes.append(
+            "The weights are not to be trusted. The numbers are shown because that was asked for; do not build on them."
+        )
     return tuple(notes)
 
 
@@ -291,7 +300,9 @@ def _spans(expression: StateExpression, variable: CollectiveVariable) -> tuple[t
     """Returns where a state lies along a variable; nothing for a state that asks for other variables, too."""
     if expression.variables != (variable.name,):
         return ()
-    low, high = (-0.5 * variable.period, 0.5 * variable.period) if variable.period else (variable.values.min(), variable.values.max())
+    low, high = (
+        (-0.5 * variable.period, 0.5 * variable.period) if variable.period else (variable.values.min(), variable.values.max())
+    )
     grid = np.linspace(low, high, 1441)
     return spans(expression.inside({variable.name: replace(variable, values=grid)}), grid)
 

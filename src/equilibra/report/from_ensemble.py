@@ -102,7 +102,9 @@ def report_data(
         compared = None if model is None else model_reference(model, ensemble.system)
     else:
         compared = _compact(reference, ensemble.system, label)
-    weights = ensemble.weights if np.ptp(ensemble.log_weights) > 0 else None
+    weighted = bool(np.ptp(ensemble.log_weights) > 0)
+    weights = ensemble.weights if weighted else None
+    verdict, facts = _weighting(ensemble) if weighted else ("", {})
     torsions = ensemble.torsions()
     timing: Any = ensemble.provenance.get("timing") or {}
     highlights = (
@@ -116,12 +118,15 @@ def report_data(
         temperature=float(kelvin),
         count=len(ensemble),
         torsions=torsions,
-        provenance={key: value for key, value in ensemble.provenance.items() if key != "timing"},
+        provenance={key: value for key, value in ensemble.provenance.items() if key not in ("timing", "path_weights")},
         highlights=highlights,
         validity=[
             ValidityRow(check, good, total, _CRITERIA.get(check, "")) for check, good, total in ensemble.validity_table()
         ],
         weights=weights,
+        log_weights=ensemble.log_weights if weighted else None,
+        weight_verdict=verdict,
+        weight_facts=facts,
         reference_torsions=None if compared is None or not torsions else compared.torsions,
         reference_label=name,
         bonds=_bonds(ensemble, compared),
@@ -142,6 +147,28 @@ def basin(phi: float, psi: float) -> str:
     if -2.0 < psi < 1.0:
         return "alpha-R"
     return "PII" if -1.9 < phi <= 0.0 else "beta"
+
+
+def _weighting(ensemble: MoleculeEnsemble) -> tuple[str, dict[str, object]]:
+    """Returns whether the weights of an ensemble can be trusted, and what is known of them."""
+    from equilibra.thermo.estimate import Estimate
+    from equilibra.thermo.weights import diagnose
+
+    diagnosis = diagnose(ensemble.log_weights)
+    facts: dict[str, object] = {
+        "effective sample size": f"{diagnosis.ess:.0f} of {diagnosis.n:,} ({100 * diagnosis.ess_fraction:.1f} %)",
+        "Pareto k": f"{diagnosis.pareto_k:.2f}" if np.isfinite(diagnosis.pareto_k) else "not fitted",
+    }
+    known: Any = ensemble.provenance.get("path_weights")
+    if isinstance(known, Mapping):
+        for name, label in (("log_z", "log Z"), ("elbo", "lower bound of log Z")):
+            error = known[f"{name}_error"]
+            facts[label] = str(Estimate.normal(known[name], np.inf if error is None else error, known["n"]))
+        facts["energy"] = f"{ensemble.provenance['energy']}, {known['energy_calls']:,} calls"
+        facts["drawn"] = (
+            f"{known['drawn']:,}, of which {known['rejected']:,} failed the checks or have an infinite energy: weight zero"
+        )
+    return diagnosis.sentence, facts
 
 
 def _compact(reference: Any, system: MoleculeSystem, label: str | None) -> Reference:

@@ -12,6 +12,7 @@ from equilibra.report.elements import Cell, CellLike, Element, Facts, Figure, Hi
 from equilibra.report.molecule_data import BondTable, EvaluationRow, MoleculeReportData, RepresentativeStructure, ValidityRow
 from equilibra.report.page import Page
 from equilibra.report.representatives import Representatives, choose_representatives, superpose_pdb
+from equilibra.report.weight_plot import weight_plot
 
 __all__ = [
     "BondTable",
@@ -40,6 +41,7 @@ def molecule_report(data: MoleculeReportData) -> Page:
     subtitle = f"{data.count:,} conformations at {data.temperature:g} K{compared}."
     page = Page(data.name, subtitle, lead=(Highlights(_highlights(data)),))
     for title, elements in (
+        ("Weights", _weights(data)),
         ("Free energy", _surfaces(data)),
         ("Torsions", _marginals(data)),
         ("Structures", _structures(data)),
@@ -81,6 +83,20 @@ def percent(passed: int, total: int) -> str:
         return "100 %"
     digits = max(1, min(4, int(np.ceil(np.log10(total))) - 2))
     return f"{min(100.0 * passed / total, 100.0 - 10.0**-digits):.{digits}f} %"
+
+
+def _weights(data: MoleculeReportData) -> list[Element]:
+    elements: list[Element] = [Text(data.weight_verdict)] if data.weight_verdict else []
+    if data.weight_facts:
+        elements.append(Facts(data.weight_facts))
+    if data.log_weights is not None:
+        caption = (
+            "Left: samples by the logarithm of their weight. Right: the share of all weight in the largest weights; grey: equal weights. All "
+            "distributions, populations and averages below are weighted."
+        )
+        alt = f"Histogram of log-weights, and the running sum of the weights in descending order. {data.weight_verdict}"
+        elements.append(Figure(weight_plot(data.log_weights), caption, alt))
+    return elements
 
 
 def _surfaces(data: MoleculeReportData) -> list[Element]:
@@ -211,7 +227,9 @@ def _energy(data: MoleculeReportData) -> list[Element]:
         weights=data.weights,
         reference_label=data.reference_label,
     )
+    filled = data.weights is not None and data.reference_energies is None
     caption = "Potential energy of the samples as they are, without minimisation."
+    caption += " Grey: as drawn, without their weights." if filled else ""
     return [Figure(image, caption, "Histogram of the potential energy in kT.")]
 
 

@@ -98,6 +98,9 @@ class MoleculeReportData:
         highlights: Further tiles for the top of the page, label -> value.
         validity: The checks of the samples, before any filter.
         weights: Weight of each sample, or None for equal weights.
+        log_weights: Logarithm of each weight, to be drawn, or None.
+        weight_verdict: Whether the weights can be trusted, in a sentence.
+        weight_facts: What else is known of the weights, label -> value.
         reference_torsions: Torsions of the reference, or None.
         reference_label: The name of the reference.
         bonds: Statistics of bond lengths, or None.
@@ -122,6 +125,9 @@ class MoleculeReportData:
     highlights: Mapping[str, object] = field(default_factory=dict)
     validity: Sequence[ValidityRow] = ()
     weights: ArrayLike | None = field(default=None, repr=False)
+    log_weights: ArrayLike | None = field(default=None, repr=False)
+    weight_verdict: str = ""
+    weight_facts: Mapping[str, object] = field(default_factory=dict)
     reference_torsions: Mapping[str, ArrayLike] | None = field(default=None, repr=False)
     reference_label: str = "reference"
     bonds: BondTable | None = None
@@ -142,6 +148,8 @@ class MoleculeReportData:
             if finite(name, values).size != self.count:
                 raise ShapeError(name, np.shape(values), (self.count,))
         frame_weights(self.weights, self.count)
+        if self.log_weights is not None and np.shape(self.log_weights) != (self.count,):
+            raise ShapeError("log_weights", np.shape(self.log_weights), (self.count,))
         if self.energies is not None:
             per_item("energies", self.energies, self.count)
         for row in self.validity:

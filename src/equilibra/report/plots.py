@@ -148,7 +148,7 @@ def energy_histogram(
         energies: Energies of the samples with shape (frames), in eV, without any minimisation.
         reference: Energies of reference frames, in eV, or None.
         temperature: Temperature in K.
-        weights: Weight of each sample, or None.
+        weights: Weight of each sample, or None. Without a reference the samples are drawn without their weights too.
         reference_label: The name of the reference.
 
     Returns:
@@ -166,6 +166,8 @@ def energy_histogram(
     ax = figure.subplots()
     if r is not None:
         _filled(ax, np.histogram(y, edges, density=True)[0], edges, reference_label)
+    elif weights is not None:
+        _filled(ax, np.histogram(x, edges)[0] / x.size / np.diff(edges), edges, "as drawn")
     mass, _ = np.histogram(x, edges, weights=w / w.sum())
     ax.stairs(mass / np.diff(edges), edges, color=SAMPLE, lw=2.0, label="samples")
     outside = int(np.sum((x < edges[0]) | (x > edges[-1])))

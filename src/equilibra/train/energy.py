@@ -32,7 +32,7 @@ from equilibra.state.state import State
 from equilibra.train.checkpoint import read_checkpoint, write_checkpoint
 from equilibra.train.collect import Frames, Proposer, run_sweeps
 from equilibra.train.config import TrainConfig
-from equilibra.train.energy_config import ON_POLICY, EnergyConfig
+from equilibra.train.energy_config import ON_POLICY, TWICE_DIFFERENTIATED, EnergyConfig
 from equilibra.train.run import train_denoiser
 
 COLLECT_STREAM, JUDGE_STREAM = 11, 12
@@ -119,6 +119,9 @@ class EnergyTraining:
             raise ConfigError(f"devices: got {train.devices * train.nodes}, but training from an energy runs on one device")
         if train.steps < config.rounds:
             raise ConfigError(f"steps: got {train.steps}, expected at least one for each of the {config.rounds} rounds")
+        if config.objective in TWICE_DIFFERENTIATED:
+            # compiled code does not differentiate a gradient, and half precision is too coarse for second derivatives
+            train = dataclasses.replace(train, compile=False, precision="fp32")
         self.features, self.reduced, self.config, self.train, self.folder = features, reduced, config, train, folder
         self.accept, self.field, self.dtype = accept, field, dtype
         moves = HamiltonianMoves(

@@ -12,6 +12,9 @@ OBJECTIVES: tuple[ObjectiveName, ...] = get_args(ObjectiveName)
 ON_POLICY: tuple[ObjectiveName, ...] = ("idem", "adjoint")
 """Objectives that learn from the model's own samples alone."""
 
+TWICE_DIFFERENTIATED: tuple[ObjectiveName, ...] = ("pidp", "scalar-fp")
+"""Objectives whose losses contain derivatives of the score."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class EnergyConfig:

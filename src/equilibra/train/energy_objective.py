@@ -36,5 +36,6 @@ def make_objective(
         ingredients["config"] = OnPolicyConfig(target=name, clip=CLIP)  # type: ignore[arg-type]
     elif name != "tsm":
         ingredients["forces"] = True
+        ingredients["ensembles"] = config.rungs
     levels = NoiseLevels(median=train.noise_median, width=train.noise_width)
     return denoiser, choose_objective(name, denoiser, levels, **ingredients)

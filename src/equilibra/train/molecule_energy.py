@@ -24,6 +24,7 @@ from equilibra.systems.molecule.network import FIELD, molecule_denoiser, molecul
 from equilibra.systems.molecule.system import MoleculeSystem, molecule_system
 from equilibra.systems.molecule.validity import check
 from equilibra.systems.scope import Scope
+from equilibra.train.budget import Cost, measured, planned
 from equilibra.train.config import TrainConfig
 from equilibra.train.energy import EnergyTraining, Progress
 from equilibra.train.energy_config import EnergyConfig
@@ -51,6 +52,7 @@ def train_molecule_on_energy(
     *,
     name: str = "molecule",
     temperature: float = 300.0,
+    minutes: float | None = None,
     network: dict[str, int] | None = None,
     start: Sequence[TrajectoryFiles] = (),
     sampler: SamplerConfig | None = None,
@@ -67,6 +69,7 @@ def train_molecule_on_energy(
         train: How to train.
         name: Name of the model.
         temperature: Temperature that the model is meant for, in K; the lowest of the ladder.
+        minutes: Time that the run should take on this machine; sweeps and steps are chosen for it, once, and kept in the folder.
         network: Changes of the network's size, by the names of `GraphormerConfig`.
         start: Trajectories to start the walkers from; conformers by distance geometry by default. They need be no equilibrium sample.
         sampler: The model's default sampler.
@@ -88,7 +91,31 @@ def train_molecule_on_energy(
     def accept(x: Tensor) -> Tensor:
         return torch.from_numpy(np.asarray(check(x.numpy(), system).valid))
 
-    training = EnergyTraining(system.features, reduced, config, train, folder, dtype=torch.float32, accept=accept, field=FIELD)
+    network_config = molecule_network_config(**{"conditions": int(config.rungs > 1), **(network or {})})
+
+    def parts(scale: float) -> tuple[Any, torch.nn.Module]:
+        process = molecule_process(scale, sigma_min=SIGMA_MIN)
+        return make_objective(
+            config,
+            train,
+            reduced,
+            lambda parametrisation: molecule_denoiser(
+                process, network_config, parametrisation=parametrisation, seed=train.seed
+            ),
+        )
+
+    def ladder(config: EnergyConfig, train: TrainConfig) -> EnergyTraining:
+        return EnergyTraining(system.features, reduced, config, train, folder, dtype=torch.float32, accept=accept, field=FIELD)
+
+    if minutes is not None:
+
+        def measure() -> Cost:
+            trial = ladder(config, train)
+            denoiser, objective = parts(1.0)
+            return measured(trial.engine, positions, trial.buffer, denoiser, objective, trial.config, trial.train)
+
+        config, train = planned(folder, minutes, config, train, measure)
+    training = ladder(config, train)
     identity = {
         "kind": "training of a molecule from its energy",
         "name": name,
@@ -96,14 +123,7 @@ def train_molecule_on_energy(
         "potential": potential.name,
     }
     training.first_round(positions, identity=identity, progress=progress)
-    network_config = molecule_network_config(**{"conditions": int(config.rungs > 1), **(network or {})})
-    process = molecule_process(round(training.buffer.scale(), 4), sigma_min=SIGMA_MIN)
-    denoiser, objective = make_objective(
-        config,
-        train,
-        reduced,
-        lambda parametrisation: molecule_denoiser(process, network_config, parametrisation=parametrisation, seed=train.seed),
-    )
+    denoiser, objective = parts(round(training.buffer.scale(), 4))
     run = training.run(denoiser, objective=objective, progress=progress)
     last = run.rounds[-1]
     hottest = temperature * (config.hottest if config.rungs > 1 else 1.0)

@@ -22,6 +22,7 @@ class TrainingBatch:
         classes: Integer class of each item (batch or 1, items) for the mixture of targets; elements, for example.
         energies: Reduced energies u (batch,) of the clean States, where known.
         weights: Importance of each sample (batch,), of mean one over the data; None where all count the same.
+        ensembles: Number (batch,) of the ensemble, a temperature for example, that each sample is of; None where there is one. Each has a log Z of its own.
     """
 
     state: State
@@ -30,6 +31,7 @@ class TrainingBatch:
     classes: Tensor | None = None
     energies: Tensor | None = None
     weights: Tensor | None = None
+    ensembles: Tensor | None = None
 
     def to(self, device: torch.device | str) -> Self:
         """Returns the batch on another device."""
@@ -40,6 +42,7 @@ class TrainingBatch:
             None if self.classes is None else self.classes.to(device),
             None if self.energies is None else self.energies.to(device),
             None if self.weights is None else self.weights.to(device),
+            None if self.ensembles is None else self.ensembles.to(device),
         )
 
     def rows(self, index: slice) -> Self:
@@ -52,4 +55,5 @@ class TrainingBatch:
             self.classes if self.classes is None or shared else self.classes[index],
             None if self.energies is None else self.energies[index],
             None if self.weights is None else self.weights[index],
+            None if self.ensembles is None else self.ensembles[index],
         )

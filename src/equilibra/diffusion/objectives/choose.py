@@ -34,6 +34,7 @@ class Ingredients:
         forces: Whether score matching mixes in target score matching, in `pidp` and `scalar-fp`.
         classes: Number of atom classes for that mixture.
         reduced: Reduced energies and forces, for on-policy objectives.
+        ensembles: Number of ensembles (temperatures) in the data, for `scalar-fp`.
     """
 
     noise_levels: NoiseLevels
@@ -41,6 +42,7 @@ class Ingredients:
     forces: bool = False
     classes: int = 128
     reduced: Reduced | None = None
+    ensembles: int = 1
 
 
 def _settings(name: str, config: ObjectiveConfig | None, kind: type[ConfigType]) -> ConfigType:
@@ -78,7 +80,14 @@ def _scalar_fp(denoiser: TrainedDenoiser, given: Ingredients) -> nn.Module:
         raise ConfigError(
             f"objective 'scalar-fp': got a {type(denoiser).__name__}, which has no log-density; expected a conservative denoiser (an energy head)"
         )
-    return FokkerPlanck(denoiser.process, given.noise_levels, config, forces=given.forces, classes=given.classes)
+    return FokkerPlanck(
+        denoiser.process,
+        given.noise_levels,
+        config,
+        forces=given.forces,
+        classes=given.classes,
+        ensembles=given.ensembles,
+    )
 
 
 def _on_policy(target: str) -> Callable[[TrainedDenoiser, Ingredients], nn.Module]:

@@ -108,9 +108,10 @@ class FokkerPlanck(nn.Module):
         config: Weights and settings.
         forces: Whether score matching mixes in target score matching.
         classes: Number of atom classes for that mixture.
+        ensembles: Number of ensembles in the data, each with its own :math:`\ln Z`.
 
     Attributes:
-        log_z_shift: The learned part of :math:`\ln Z`, to be optimised together with the denoiser's parameters.
+        log_z_shift: The learned part of :math:`\ln Z` of each ensemble, to be optimised together with the denoiser's parameters.
     """
 
     log_z_start: Tensor
@@ -124,13 +125,14 @@ class FokkerPlanck(nn.Module):
         *,
         forces: bool = False,
         classes: int = 128,
+        ensembles: int = 1,
     ) -> None:
         super().__init__()
         self.process = process
         self.config = config or FokkerPlanckConfig()
         self.score_matching = ScoreMatching(process, noise_levels, forces=forces, classes=classes)
-        self.log_z_shift = nn.Parameter(torch.zeros(()))
-        self.register_buffer("log_z_start", torch.zeros((), dtype=torch.float64))
+        self.log_z_shift = nn.Parameter(torch.zeros(ensembles))
+        self.register_buffer("log_z_start", torch.zeros(ensembles, dtype=torch.float64))
         self.register_buffer("started", torch.zeros((), dtype=torch.bool))
 
     @property
@@ -140,7 +142,7 @@ class FokkerPlanck(nn.Module):
 
     @property
     def log_z(self) -> Tensor:
-        r"""Present estimate of :math:`\ln Z`, in nats, differentiable."""
+        r"""Present estimate of :math:`\ln Z` of each ensemble (ensembles,), in nats, differentiable."""
         return self.log_z_start + LOG_Z_UNIT * self.log_z_shift.double()
 
     def forward(self, denoiser: ConservativeDenoiser, batch: TrainingBatch, *, generator: Generator) -> dict[str, Tensor]:
@@ -163,7 +165,7 @@ class FokkerPlanck(nn.Module):
             terms["residual"] = self._residual(denoiser, part, generator)
         if config.clean_pin > 0.0:
             terms["clean_pin"] = self._clean_pin(denoiser, part)
-            log["log_z"] = self.log_z.detach()
+            log["log_z"] = self.log_z.detach()[0]
         if config.prior_pin > 0.0:
             terms["prior_pin"] = self._prior_pin(denoiser, part, generator)
         if config.semigroup > 0.0:
@@ -207,11 +209,15 @@ class FokkerPlanck(nn.Module):
         t = torch.full_like(part.energies, self.process.t_min, dtype=part.state.dtype)
         u = capped_energy(part.energies, self.config.energy_cut).to(t.dtype)
         value = denoiser.log_density(part.state, t, part.features)
+        which = torch.zeros_like(u, dtype=torch.long) if part.ensembles is None else part.ensembles
         if self.training and not bool(self.started):
             with torch.no_grad():
-                self.log_z_start.copy_((-value - u).double().median())
+                everywhere = (-value - u).double()
+                for number in range(len(self.log_z_start)):
+                    own = everywhere[which == number]
+                    self.log_z_start[number] = (own if len(own) else everywhere).median()
                 self.started.fill_(True)
-        return self._huber(value + u + self.log_z.to(value.dtype), part)
+        return self._huber(value + u + self.log_z.to(value.dtype)[which], part)
 
     def _prior_pin(self, denoiser: ConservativeDenoiser, part: TrainingBatch, generator: Generator) -> Tensor:
         t = torch.ones(part.state.batch_size, dtype=part.state.dtype, device=part.state.device)

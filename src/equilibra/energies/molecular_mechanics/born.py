@@ -36,7 +36,7 @@ from equilibra.energies.molecular_mechanics.nonbonded import PairGeometry
 
 @dataclass(frozen=True)
 class Neck:
-    """Necks between atoms that no water fits between (GBn, GBn2).
+    r"""Necks between atoms that no water fits between (GBn, GBn2).
 
     Attributes:
         height: :math:`\nu m_{ij}` (atoms, atoms, 1) in 1/Å, zero on the diagonal.

@@ -79,7 +79,7 @@ class MolecularMechanics(Energy):
         """
         self._check(x)
         if torch.is_grad_enabled() and x.requires_grad:
-            energy: Tensor = _WithGradient.apply(x, self)  # type: ignore[no-untyped-call]
+            energy: Tensor = _WithGradient.apply(x, self)
             return energy
         return self._evaluate(x)[0]
 

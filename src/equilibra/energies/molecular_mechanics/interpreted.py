@@ -52,6 +52,7 @@ _PAIR = re.compile(
     rf"-{_NUMBER}\*\(1/soluteDielectric-1/solventDielectric\)\*charge1\*charge2/f;f=sqrt\(r\^2\+B1\*B2\*exp\(-r\^2/\(4\*B1\*B2\)\)\){_CONSTANTS}"
 )
 _IMPROPER = re.compile(r"k\*min\(dtheta,2\*pi-dtheta\)\^2;dtheta=abs\(theta-theta0\);pi=3\.14159265\d*")
+_PLAIN_IMPROPER = re.compile(r"k\*\(theta-theta0\)\^2;?")
 _LENNARD_JONES = re.compile(r"acoef\(type1,type2\)/r\^12-bcoef\(type1,type2\)/r\^6;?")
 _EXCEPTION = re.compile(rf"{_NUMBER}\*epsilon\*\(\(sigma/r\)\^12-\(sigma/r\)\^6\);?")
 
@@ -182,12 +183,17 @@ def read_custom_torsions(force: Any) -> HarmonicImpropers:
     """
     names = [force.getPerTorsionParameterName(k) for k in range(force.getNumPerTorsionParameters())]
     expression = force.getEnergyFunction()
-    if _match(_IMPROPER, expression) is None or names != ["k", "theta0"] or force.getNumGlobalParameters():
+    periodic = _match(_IMPROPER, expression) is not None
+    if (
+        not (periodic or _match(_PLAIN_IMPROPER, expression) is not None)
+        or names != ["k", "theta0"]
+        or force.getNumGlobalParameters()
+    ):
         _refuse(force, expression)
     rows = [force.getTorsionParameters(k) for k in range(force.getNumTorsions())]
     atoms = torch.tensor([row[:4] for row in rows], dtype=torch.int64).reshape(-1, 4).T.contiguous()
     stiffness, angle = np.array([row[4] for row in rows]).reshape(-1, 2).T.tolist()
-    return HarmonicImpropers(atoms, column(angle), column(stiffness, KJ_PER_MOL_EV))
+    return HarmonicImpropers(atoms, column(angle), column(stiffness, KJ_PER_MOL_EV), periodic)
 
 
 def read_custom_pairs(pairs: PairTable, force: Any) -> None:

@@ -95,7 +95,7 @@ class _Content:
         self.born: GeneralisedBorn | None = None
         self._torsions: dict[tuple[int, ...], tuple[NDArray[np.float64], NDArray[np.float64]]] = {}
 
-    def add_torsion(self, atoms: tuple[int, ...], even: NDArray[np.float64], odd: NDArray[np.float64]) -> None:
+    def add_torsion(self, atoms: tuple[int, ...], even: NDArray[Any], odd: NDArray[Any]) -> None:
         """Adds P and R of one torsion in kJ/mol, at most 8 coefficients each, to what its four atoms have already."""
         key = min(atoms, atoms[::-1])
         known = self._torsions.setdefault(key, (np.zeros(_COEFFICIENTS), np.zeros(_COEFFICIENTS)))

@@ -117,22 +117,25 @@ class Torsions:
 
 @dataclass(frozen=True)
 class HarmonicImpropers:
-    r"""CHARMM's impropers: :math:`E = k\,\delta^2`, with :math:`\delta` the difference :math:`\phi - \phi_0` taken into [-pi, pi].
+    r"""CHARMM's impropers: :math:`E = k (\phi - \phi_0)^2`, with :math:`\phi` in (-pi, pi].
 
     Attributes:
         atoms: Indices (4, impropers).
         angle: Rest angles :math:`\phi_0` (impropers, 1) in radians.
         stiffness: Force constants k (impropers, 1) in eV/rad².
+        periodic: Whether the difference is taken into [-pi, pi]; OpenMM's older files do without, which matters far from rest only.
     """
 
     atoms: Tensor
     angle: Tensor
     stiffness: Tensor
+    periodic: bool
 
     def __call__(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Evaluates the impropers; see `BondedTerm`."""
         dihedrals = Dihedrals.of(x, self.atoms)
         difference = dihedrals.angle - self.angle
-        difference = difference - 2.0 * math.pi * torch.round(difference / (2.0 * math.pi))
+        if self.periodic:
+            difference = difference - 2.0 * math.pi * torch.round(difference / (2.0 * math.pi))
         moment = self.stiffness * difference
         return (moment * difference).sum(0), dihedrals.gradient(2.0 * moment)

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 
 from equilibra.analysis.particle_evaluation import evaluate_particles, particle_metrics
+from equilibra.analysis.symmetry_distance import Method
 from equilibra.density.flow import FlowConfig, log_density
 from equilibra.density.path_weights import draw_weighted, fit_variances, path_kernels, reverse_weights
 from equilibra.diffusion.denoiser import BoundDenoiser, NetworkDenoiser
@@ -39,7 +40,7 @@ from equilibra.state.features import Features
 from equilibra.state.randomness import generator_for
 from equilibra.state.state import State
 from equilibra.thermo.free_energy import bar, log_z
-from equilibra.thermo.weights import diagnose, forward_effective_fraction
+from equilibra.thermo.weights import diagnose, forward_effective_fraction, normalised
 from equilibra.train.checkpoint import read_checkpoint, write_checkpoint
 from equilibra.train.config import TrainConfig
 from equilibra.train.energy import EnergyProgress, EnergyTraining
@@ -242,26 +243,28 @@ def measure(name: str, folder: Path, *, reference: Path, samples: int, paths: in
     def u_array(x: np.ndarray) -> np.ndarray:
         return energy.energy(torch.from_numpy(np.asarray(x, dtype=np.float64))).numpy()
 
-    like = State({FIELD: torch.zeros(1, energy.items, energy.axes)})
     levels = noise_grid(bound.process, GridConfig(steps=60, spacing="log", end="flow"))
     runs = [np.asarray(loaded["x"][loaded["run"] == number], dtype=np.float64) for number in np.unique(loaded["run"])]
-    method = "exact" if name == "dw4" else "hungarian-kabsch"
+    method: Method = "exact" if name == "dw4" else "hungarian-kabsch"
+    metrics = particle_metrics(u_array, method=method, n=samples, geometric_n=samples)
+    drawn, log_weights = thermodynamics(name, bound, u_of, np.concatenate(runs), paths=paths)
+    print(f"\n| samples, N = {samples} | metric | value | floor | baseline |\n|---|---|---|---|---|")
     for seed in range(seeds):
-        drawn = []
+        raw = []
         for number, size in enumerate(batched(samples, 500)):
-            shaped = State({FIELD: like.fields[FIELD].expand(size, -1, -1)})
+            shaped = State({FIELD: torch.zeros(size, energy.items, energy.axes)})
             out = draw(DPMSolver2M(), bound, shaped, levels, generator=generator_for(seed, 3, number))
-            drawn.append(out.fields[FIELD].double().numpy())
-        table = evaluate_particles(
-            np.concatenate(drawn),
-            runs,
-            u_array,
-            name=f"{name}, seed {seed}",
-            rng=np.random.default_rng(seed),
-            metrics=particle_metrics(u_array, method=method, n=samples, geometric_n=samples),
-        )
-        print(table.to_markdown(), flush=True)
-    thermodynamics(name, bound, u_of, np.concatenate(runs), paths=paths)
+            raw.append(out.fields[FIELD].double().numpy())
+        rng = np.random.default_rng(seed)
+        chosen = rng.choice(len(drawn), samples, p=normalised(log_weights))
+        for kind, x in (("as drawn, 61 calls each", np.concatenate(raw)), ("resampled by path weights", drawn[chosen])):
+            table = evaluate_particles(x, runs, u_array, name=name, rng=rng, metrics=metrics)
+            for row in table.rows:
+                print(
+                    f"| {kind}, seed {seed} | {row.metric} | {row.value:.4g} ± {row.error:.2g} | {row.floor:.4g} ± {row.floor_std:.2g} "
+                    f"| {row.baseline:.4g} |",
+                    flush=True,
+                )
     flow = FlowConfig(steps=30, batch_size=100)
     x = torch.from_numpy(np.concatenate(runs)[:: max(1, sum(map(len, runs)) // nll)][:nll]).float()
     density = log_density(bound, State({FIELD: x}), config=flow, generator=generator_for(0, 5))
@@ -274,8 +277,8 @@ def measure(name: str, folder: Path, *, reference: Path, samples: int, paths: in
 
 def thermodynamics(
     name: str, bound: BoundDenoiser, u_of: Callable[[State], torch.Tensor], x: np.ndarray, *, paths: int, steps: int = 200
-) -> None:
-    """Prints log Z by path weights, BAR, the bracket, and the diagnostics."""
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns weighted samples and their log-weights; prints log Z by path weights, BAR, the bracket, and the diagnostics."""
     energy = cluster(name)
     levels = noise_grid(bound.process, GridConfig(steps=steps, spacing="log", end="noisy"))
     rng = np.random.default_rng(7)
@@ -283,10 +286,12 @@ def thermodynamics(
     kernels = fit_variances(
         bound, State({FIELD: chosen[:1000]}), path_kernels(bound.process, levels), generator=generator_for(0, 6)
     )
-    forward, backward = [], []
+    forward, backward, drawn = [], [], []
     for number, size in enumerate(batched(paths, 1000)):
         part = State({FIELD: chosen[1000 * number : 1000 * number + size]})
-        forward.append(draw_weighted(bound, part, kernels, u_of, generator=generator_for(0, 7, number)).log_weights)
+        made = draw_weighted(bound, part, kernels, u_of, generator=generator_for(0, 7, number))
+        forward.append(made.log_weights)
+        drawn.append(made.state.fields[FIELD].double().numpy())
         backward.append(reverse_weights(bound, part, kernels, u_of, generator=generator_for(0, 8, number)).log_weights)
     model, back = torch.cat(forward).numpy(), torch.cat(backward).numpy()
     bracket = bar(model, back)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from equilibra.systems.molecule.interpolate import interpolate
     from equilibra.systems.molecule.simulate import simulate
     from equilibra.train.molecule import fine_tune, train_molecule
+    from equilibra.train.molecule_energy import train_molecule_on_energy
 
 __version__ = "0.1.0"
 
@@ -33,6 +34,7 @@ _LAZY = {
     "shipped": "equilibra.systems.model",
     "simulate": "equilibra.systems.molecule.simulate",
     "train_molecule": "equilibra.train.molecule",
+    "train_molecule_on_energy": "equilibra.train.molecule_energy",
     "write_report": "equilibra.report.from_ensemble",
 }
 
@@ -48,6 +50,7 @@ __all__ = [
     "shipped",
     "simulate",
     "train_molecule",
+    "train_molecule_on_energy",
     "write_report",
 ]
 

@@ -9,6 +9,7 @@ from equilibra.errors import InputError, ShapeError
 from equilibra.report.elements import Figure
 from equilibra.report.free_energy_surface import free_energy_surface, smoothing_width
 from equilibra.report.plots import bond_lengths, energy_histogram, quality_curve, ramachandran_surface, torsion_marginals
+from equilibra.report.weight_plot import weight_plot
 
 
 def pixels(png):
@@ -141,3 +142,22 @@ def test_plots_leave_inputs_and_matplotlib_alone():
 def test_a_page_shows_pictures_at_their_size_in_inches():
     html = Figure(quality_curve([1, 2], [2.0, 1.0]), "caption", "alt").html("f")
     assert 'width="691" height="374"' in html
+
+
+def test_weights_are_drawn_as_they_are():
+    rng = np.random.default_rng(0)
+    pictures = {weight_plot(x) for x in (rng.normal(size=300), 3.0 * rng.normal(size=300), np.zeros(50), np.array([-3.0]))}
+    assert len(pictures) == 4
+    shifted = rng.normal(size=100)
+    assert weight_plot(np.round(shifted, 2)) == weight_plot(np.round(shifted, 2)[::-1])
+    # a sample without weight counts among those of equal weights, not in the histogram
+    assert weight_plot(np.append(shifted, -np.inf)) != weight_plot(shifted)
+    for wrong in ([0.0, np.nan], [0.0, np.inf], [-np.inf]):
+        with pytest.raises(InputError, match="NaN or"):
+            weight_plot(np.array(wrong))
+
+
+def test_energies_with_weights_show_what_was_drawn_too():
+    energies, weights = np.linspace(-1.0, 1.0, 200), np.linspace(0.1, 2.0, 200)
+    plain = energy_histogram(energies, temperature=300.0)
+    assert energy_histogram(energies, temperature=300.0, weights=weights) != plain

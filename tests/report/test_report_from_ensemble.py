@@ -1,12 +1,16 @@
 """The report of an ensemble: what it gathers, and what it refuses."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
 from equilibra.errors import InputError
 from equilibra.report.from_ensemble import basin, report_data, write_report
+from equilibra.report.molecule import molecule_report
 from equilibra.systems.molecule import MoleculeEnsemble, molecule_system
 from equilibra.systems.molecule.reference import bond_pairs, reference_of
+from equilibra.thermo.weights import diagnose
 
 
 @pytest.fixture(scope="module")
@@ -97,3 +101,23 @@ def test_basins_have_names():
     for (phi, psi), name in degrees.items():
         assert basin(np.radians(phi), np.radians(psi)) == name
         assert basin(np.radians(phi + 360), np.radians(psi - 360)) == name
+
+
+def test_weights_have_a_section_with_their_verdict(system):
+    log_weights = np.random.default_rng(5).normal(size=80)
+    ensemble = make(system, log_weights=log_weights, energies=np.linspace(-1.0, 0.0, 80))
+    data = report_data(ensemble)
+    diagnosis = diagnose(ensemble.log_weights)
+    assert data.weight_verdict == diagnosis.sentence
+    assert data.weight_facts["effective sample size"].startswith(f"{diagnosis.ess:.0f} of {len(ensemble)} (")
+    assert "log Z" not in data.weight_facts
+    page = molecule_report(data)
+    assert page.sections[0].title == "Weights"
+    record = {"n": len(ensemble), "log_z": -3.21, "log_z_error": 0.1, "elbo": -4.0, "elbo_error": None, "drawn": 80}
+    known = {**ensemble.provenance, "energy": "mmff94", "path_weights": {**record, "rejected": 3, "energy_calls": 100}}
+    told = report_data(dataclasses.replace(ensemble, provenance=known))
+    assert told.weight_facts["log Z"] == "-3.21 ± 0.10"
+    assert told.weight_facts["energy"] == "mmff94, 100 calls"
+    assert "path_weights" not in told.provenance
+    # equal weights are none
+    assert not any(section.title == "Weights" for section in molecule_report(report_data(make(system))).sections)

@@ -124,8 +124,8 @@ def sample_set(
         return SampleSet(n, "time series", None, cut, n / inefficiency, None, block, sentence, warning)
     sentence = f"Errors are binomial (Clopper and Pearson) for {n:,} independent conformations."
     if lengths is not None:
-        given = "independent frames were asked for" if words == "as given" else "so they count as independent"
-        sentence += f" The frames are a series with the statistical inefficiency of {estimated}; {given}."
+        given = "independent frames were asked for" if words == "as given" else "small enough to count them as independent"
+        sentence += f" The statistical inefficiency of the series is that of {estimated}: {given}."
     return SampleSet(n, "independent", None, None, n / inefficiency, None, block, sentence, warning)
 
 

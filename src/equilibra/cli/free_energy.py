@@ -99,18 +99,13 @@ def run(
 
     from equilibra.report.free_energies import free_energy
 
-    result = free_energy(
-        source,
-        cv=cv,
-        states=states or [],
-        second_cv=second_cv,
-        temperature=temperature,
-        block=block,
-        allow_untrusted=allow_untrusted,
-        topology=topology,
-        bins=bins,
-        seed=seed,
-    )
+    options: dict[str, Any] = {"cv": cv, "states": states or [], "second_cv": second_cv, "temperature": temperature}
+    options |= {"block": block, "allow_untrusted": allow_untrusted, "topology": topology, "bins": bins, "seed": seed}
+    try:
+        result = free_energy(source, **options)
+    except InputError as error:
+        # the library cannot know what the option is called
+        raise InputError(str(error).replace("allow it explicitly", "give --allow-untrusted")) from error
     files = [path.name for path in result.save(folder)]
     if report:
         from equilibra.report.free_energy_page import write_free_energy_report

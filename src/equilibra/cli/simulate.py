@@ -8,6 +8,7 @@ import typer
 from equilibra.cli.checks import at_least, one_of, writable
 from equilibra.cli.console import bar, say, table
 from equilibra.cli.quantities import duration
+from equilibra.energies.openmm_system import FORCE_FIELDS
 from equilibra.errors import InputError
 
 if TYPE_CHECKING:
@@ -28,9 +29,7 @@ def run(
     ],
     time: Annotated[str, typer.Option("--time", help="Simulated time of each run, such as 200ns or 0.5us.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the simulation.")],
-    force_field: Annotated[
-        str, typer.Option("--force-field", help="amber99sbildn-obc, amber96-obc, amber14-obc2 or amber14-vacuum.")
-    ] = "amber99sbildn-obc",
+    force_field: Annotated[str, typer.Option("--force-field", help=f"One of {', '.join(FORCE_FIELDS)}.")] = "amber99sbildn-obc",
     temperature: Annotated[float, typer.Option("--temperature", help="Temperature in K.")] = 300.0,
     replica_exchange: Annotated[
         int, typer.Option("--replica-exchange", help="Temperatures of a replica exchange; 1 for plain dynamics.")

@@ -1,18 +1,20 @@
-"""`equilibra train`: a model from trajectories."""
+"""`equilibra train`: a model from trajectories, or from an energy."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from equilibra.cli import training as options
-from equilibra.cli.checks import one_of
+from equilibra.cli.checks import at_least, one_of, writable
 from equilibra.errors import InputError, unknown_key_message
 from equilibra.train.config import TrainConfig
+from equilibra.train.energy_config import MOLECULE, OBJECTIVES
 
 NAME = "train"
 EXAMPLE = (
-    "Example:\n\nequilibra train molecule --trajectory my.xtc --topology my.pdb --temperature 300 -o runs/mine/\n\n"
+    "Examples:\n\nequilibra train molecule --trajectory my.xtc --topology my.pdb --temperature 300 -o runs/mine/\n\n"
+    'equilibra train molecule "CC(=O)NC(C)C(=O)NC" --energy mmff94 --minutes 30 -o runs/mine/\n\n'
     "Repeat the command to go on with an interrupted run."
 )
 DEFAULT = TrainConfig()
@@ -21,14 +23,50 @@ SIZES = ("dim", "pair_dim", "layers", "heads", "expansion", "basis", "channels")
 
 def run(
     ctx: typer.Context,
-    trajectory: options.Trajectory,
-    topology: options.Topology,
     out: options.Out,
     domain: Annotated[str, typer.Argument(help="Kind of system: molecule.", metavar="[DOMAIN]")] = "molecule",
+    source: Annotated[
+        str | None,
+        typer.Argument(
+            help="With --energy: a peptide (ACE-ALA-NME), SMILES, or SDF, MOL or PDB file; by default the molecule of --topology.",
+            metavar="[SOURCE]",
+        ),
+    ] = None,
+    trajectory: options.Start = None,
+    topology: options.StartTopology = None,
     forces: options.Forces = None,
     stride: options.Stride = 1,
     skip: options.Skip = 0,
-    temperature: options.Temperature = 300.0,
+    temperature: Annotated[
+        float,
+        typer.Option("--temperature", help="Temperature in K: of the trajectories, or with --energy the lowest of the ladder."),
+    ] = 300.0,
+    energy: Annotated[
+        str | None,
+        typer.Option(
+            "--energy",
+            help="Train from this energy: mmff94, mmff94s, gaff2, so3lr, or a force field such as amber99sbildn-obc.",
+        ),
+    ] = None,
+    minutes: Annotated[
+        float | None,
+        typer.Option("--minutes", help="With --energy: time for the run on this machine; sets --sweeps and --steps."),
+    ] = None,
+    objective: Annotated[
+        str, typer.Option("--objective", help=f"With --energy: {', '.join(OBJECTIVES)}.")
+    ] = MOLECULE.objective,
+    rounds: Annotated[
+        int, typer.Option("--rounds", help="With --energy: rounds of collecting and training.")
+    ] = MOLECULE.rounds,
+    rungs: Annotated[
+        int, typer.Option("--rungs", help="With --energy: temperatures of the ladder; the model knows all of them.")
+    ] = MOLECULE.rungs,
+    top_temperature: Annotated[
+        float | None,
+        typer.Option("--top-temperature", help="With --energy: highest temperature in K; 2.2 times the lowest by default."),
+    ] = None,
+    walkers: Annotated[int, typer.Option("--walkers", help="With --energy: walkers at each temperature.")] = MOLECULE.columns,
+    sweeps: Annotated[int, typer.Option("--sweeps", help="With --energy: sweeps of a round.")] = MOLECULE.sweeps,
     name: Annotated[str, typer.Option("--name", help="Name of the model.")] = "molecule",
     network: Annotated[
         list[str] | None,
@@ -56,11 +94,24 @@ def run(
     strategy: options.Strategy = DEFAULT.strategy,
     accelerator: options.Accelerator = DEFAULT.accelerator,
 ) -> None:
-    """Train a model on trajectories at equilibrium, with forces if there are any."""
+    """Train a model on trajectories at equilibrium, with forces if there are any; or from an energy, without any data."""
     given = dict(locals())
     one_of("domain", domain, ("molecule",))
     config = options.config_of(given)
     sizes = _sizes(network or [])
+    if energy is not None:
+        _from_energy(ctx, given, config, sizes)
+        return
+    if not trajectory or topology is None:
+        raise InputError(
+            "train: got neither --energy nor a --trajectory with its --topology; give trajectories to learn from, or an energy such as "
+            '`equilibra train molecule "CCO" --energy mmff94 --minutes 30 -o runs/mine/`'
+        )
+    if source is not None or minutes is not None:
+        what = f"the molecule '{source}'" if source is not None else "--minutes"
+        raise InputError(
+            f"train: {what} has a meaning with --energy only; from trajectories the molecule is that of --topology"
+        )
     files = options.files_of(given)
 
     from equilibra.train.molecule import train_molecule
@@ -71,6 +122,64 @@ def run(
         config,
         lambda progress: train_molecule(
             [files], Path(out), config, name=name, temperature=temperature, network=sizes, progress=progress
+        ),
+    )
+
+
+def _from_energy(ctx: typer.Context, given: dict[str, Any], config: TrainConfig, sizes: dict[str, int]) -> None:
+    """Checks the options of a training from an energy, and runs it."""
+    import dataclasses
+
+    temperature, top, minutes = given["temperature"], given["top_temperature"], given["minutes"]
+    one_of("objective", given["objective"], OBJECTIVES)
+    for option, value in (("--rounds", given["rounds"]), ("--rungs", given["rungs"]), ("--walkers", given["walkers"])):
+        at_least(option, value, 1)
+    at_least("--sweeps", given["sweeps"], 1)
+    if not temperature > 0:
+        raise InputError(f"--temperature: got {temperature}, expected a positive number in K")
+    if top is not None and not top > temperature:
+        raise InputError(f"--top-temperature: got {top:g} K, expected more than the lowest, {temperature:g} K")
+    if minutes is not None and not minutes > 0:
+        raise InputError(f"--minutes: got {minutes}, expected a positive number")
+    if bool(given["trajectory"]) != (given["topology"] is not None):
+        raise InputError("train: a --trajectory to start from needs its --topology, and the other way round")
+    if given["source"] is None and given["topology"] is None:
+        raise InputError("train: got no molecule; name it after the domain, or give --trajectory and --topology to start from")
+    writable(given["out"])
+    ladder = dataclasses.replace(
+        MOLECULE,
+        objective=given["objective"],
+        rounds=given["rounds"],
+        rungs=given["rungs"],
+        hottest=MOLECULE.hottest if top is None else top / temperature,
+        columns=given["walkers"],
+        sweeps=given["sweeps"],
+    )
+
+    import torch
+
+    from equilibra.memory import keep_freed_memory
+    from equilibra.train.molecule_energy import train_molecule_on_energy
+
+    keep_freed_memory()
+    if config.threads is not None:
+        torch.set_num_threads(config.threads)
+    start = [options.files_of(given)] if given["trajectory"] else []
+    options.watch_energy(
+        ctx,
+        given["out"],
+        lambda progress: train_molecule_on_energy(
+            given["topology"] if given["source"] is None else given["source"],
+            given["out"],
+            given["energy"],
+            ladder,
+            config,
+            name=given["name"],
+            temperature=temperature,
+            minutes=minutes,
+            network=sizes,
+            start=start,
+            progress=progress,
         ),
     )
 

@@ -16,6 +16,7 @@ from equilibra.train.config import TrainConfig
 if TYPE_CHECKING:
     from equilibra.data.trajectory import TrajectoryFiles
     from equilibra.systems.model import Model
+    from equilibra.train.energy import EnergyProgress
 
 Trajectory = Annotated[
     list[Path], typer.Option("--trajectory", help="XTC, DCD, HDF5 or npz file of frames at equilibrium; repeat it for several.")
@@ -27,6 +28,16 @@ Forces = Annotated[
 Stride = Annotated[int, typer.Option("--stride", help="Use every stride-th frame.")]
 Skip = Annotated[int, typer.Option("--skip", help="Frames left out at the start of each trajectory.")]
 Temperature = Annotated[float, typer.Option("--temperature", help="Temperature of the trajectories, in K.")]
+Start = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--trajectory",
+        help="XTC, DCD, HDF5 or npz file of frames at equilibrium; repeat it for several. With --energy: frames to start from, equilibrium or not.",
+    ),
+]
+StartTopology = Annotated[
+    Path | None, typer.Option("--topology", help="PDB or SDF file of the molecule of the trajectories, with all hydrogens.")
+]
 Out = Annotated[Path, typer.Option("--out", "-o", help="Run folder; the model goes to its sub-folder `model`.")]
 Steps = Annotated[int, typer.Option("--steps", help="Optimiser steps of the whole run.")]
 BatchSize = Annotated[int, typer.Option("--batch-size", help="Conformations per step, over all devices.")]
@@ -80,6 +91,40 @@ def files_of(options: dict[str, Any]) -> "TrajectoryFiles":
         stride=options["stride"],
         skip=options["skip"],
     )
+
+
+def watch_energy(ctx: typer.Context, out: Path, train: Callable[[Callable[["EnergyProgress"], None]], "Model"]) -> None:
+    """Runs a training from an energy with its progress bar, and prints what each round found."""
+    if (out / "round-000.safetensors").is_file():
+        say(ctx, f"going on with '{out}'")
+    start = time.monotonic()
+    told: set[int] = set()
+    with bar(ctx, "training", 1.0) as shown:
+
+        def progress(state: "EnergyProgress") -> None:
+            if state.ess is not None and state.round - 1 not in told and state.doing == "collecting":
+                told.add(state.round - 1)
+                say(ctx, f"round {state.round} of {state.rounds}: {_judged(state)}")
+            note = f"round {state.round + 1}/{state.rounds} {state.doing}, {state.calls:,} energy calls"
+            if state.loss is not None:
+                note += f", step {state.step:,}/{state.steps:,} loss {state.loss:.4f}"
+            if state.ess is not None:
+                note += f", ESS {100 * state.ess:.1f} %"
+            shown.update(max(state.step, 1), total=state.steps, note=note)
+
+        model = train(progress)
+    say(ctx, model.card.data)
+    say(ctx, f"'{model.name}', {model.parameters():,} weights, in '{out / 'model'}' after {time.monotonic() - start:,.0f} s")
+    say(ctx, f"sample it: equilibra sample {model.domain} MOLECULE --model {out / 'model'}")
+
+
+def _judged(state: "EnergyProgress") -> str:
+    parts = [f"{state.calls:,} energy calls", f"effective share of the model's samples {100 * (state.ess or 0.0):.1f} %"]
+    if state.elbo is not None and state.eubo is not None:
+        parts.append(f"{state.elbo:.2f} <= log Z <= {state.eubo:.2f}")
+    if state.accepted is not None:
+        parts.append(f"{100 * state.accepted:.0f} % of its proposals accepted")
+    return ", ".join(parts)
 
 
 def watch(ctx: typer.Context, out: Path, config: TrainConfig, train: Callable[[Progress], "Model"]) -> None:

@@ -48,7 +48,7 @@ def write_free_energy_report(result: FreeEnergies, path: str | Path) -> Path:
 def _highlights(result: FreeEnergies) -> dict[str, object]:
     tiles: dict[str, object] = {"conformations": result.samples.n, "effective number": f"{result.samples.effective:,.0f}"}
     for difference in result.differences[:2]:
-        tiles[f"F({greek(difference.end)}) − F({greek(difference.start)})"] = f"{signed(difference.kt)} kT"
+        tiles[f"F({greek(difference.end)}) − F({greek(difference.start)})"] = f"{_minus(signed(difference.kt))} kT"
     if result.samples.diagnosis is not None:
         tiles["weights"] = result.samples.diagnosis.verdict
     return tiles
@@ -67,17 +67,21 @@ def _states(result: FreeEnergies) -> list[Element]:
     ]
     weighted = "share of the weight" if result.samples.log_weights is not None else "share of the conformations"
     caption = f"Population: {weighted} in each state, N = {result.samples.n:,}. Angles are in rad unless written otherwise. {result.samples.sentence}"
-    elements: list[Element] = [Table(["state", "population", "95 % interval", "conformations in it", "note"], rows, caption)]
+    elements: list[Element] = [_noted(["state", "population", "95 % interval", "conformations in it", "note"], rows, caption)]
     if result.differences:
         units = ["kT", *([] if result.temperature is None else ["kJ/mol"])]
         lines: list[list[CellLike]] = []
         for d in result.differences:
             values = [d.kt, *([] if result.temperature is None else [d.kj_per_mol])]
-            cells = [cell for value in values for cell in (("–", "–") if value is None else (signed(value), interval(value)))]
+            cells = [
+                cell
+                for value in values
+                for cell in (("–", "–") if value is None else (_minus(signed(value)), _minus(interval(value))))
+            ]
             lines.append([f"{greek(d.start)} → {greek(d.end)}", *cells, d.kt.note])
         heads = [head for unit in units for head in (f"ΔF ({unit})", "95 % interval")]
         caption = "Free energy of the second state less that of the first, −kT ln of the ratio of populations; ± is one standard error."
-        elements.append(Table(["from → to", *heads, "note"], lines, caption))
+        elements.append(_noted(["from → to", *heads, "note"], lines, caption))
     return elements
 
 
@@ -102,7 +106,7 @@ def _surface(result: FreeEnergies) -> Figure:
     a, b = result.surface.free_energy.shape
     caption = (
         f"Left: free energy over {greek(pair[0].name)} and {greek(pair[1].name)}, lowest bin at zero. Right: standard error of each bin. "
-        f"N = {result.samples.n:,} in {a} × {b} bins; white bins hold no conformation."
+        f"N = {result.samples.n:,} in {a} × {b} bins; white bins hold no conformation, and in grey ones there are so few that the error has no upper end."
     )
     alt = f"Colour maps over {axis_name(pair[0])} and {axis_name(pair[1])}: free energy and its standard error in kT."
     return Figure(free_energy_map(result.surface, pair), caption, alt)
@@ -111,7 +115,7 @@ def _surface(result: FreeEnergies) -> Figure:
 def _absolute(result: FreeEnergies) -> list[Element]:
     assert result.absolute is not None  # asked before
     rows: list[list[CellLike]] = [
-        [name, str(value), interval(value), words]
+        [name, _minus(str(value)), _minus(interval(value)), words]
         for name, value, words in (
             ("log Z", result.absolute.log_z, "logarithm of the integral of exp(−E/kT)"),
             (
@@ -161,25 +165,38 @@ def _trust(result: FreeEnergies) -> list[Element]:
 
 
 def signed(estimate: Estimate) -> str:
-    """Returns an estimate with a real minus sign; a dash where it is not defined."""
-    return "–" if math.isnan(estimate.value) else str(estimate).replace("-", "−")
+    """Returns an estimate as text; a dash where it is not defined."""
+    return "–" if math.isnan(estimate.value) else str(estimate)
 
 
 def interval(estimate: Estimate) -> str:
-    """Returns the interval of an estimate, with as many decimals as its error has."""
+    """Returns the interval of an estimate, with one decimal more than its error needs."""
     if math.isnan(estimate.value):
         return "–"
     decimals = 2
     if 0.0 < estimate.error < math.inf:
         decimals = max(0, 1 - math.floor(math.log10(estimate.error)))
-    ends = [
-        "−∞" if e == -math.inf else "∞" if e == math.inf else f"{e:.{decimals}f}".replace("-", "−")
-        for e in (estimate.low, estimate.high)
-    ]
-    return f"{ends[0]} to {ends[1]}"
+    low, high = (("-∞" if e < 0 else "∞") if math.isinf(e) else f"{e:.{decimals}f}" for e in (estimate.low, estimate.high))
+    return f"{low} to {high}"
 
 
 def percent(share: float) -> str:
-    """Returns a share in per cent, with the digits that a small one needs."""
+    """Returns a share in per cent, with the digits that one close to 0 or to 100 % needs; only all is 100 %."""
     value = 100.0 * share
-    return f"{value:.1f} %" if value >= 10.0 or value == 0.0 else f"{value:.2g} %" if value >= 1e-3 else f"{value:.0e} %"
+    rest = min(value, 100.0 - value)
+    if rest <= 0.0:
+        return f"{value:.0f} %"
+    decimals = min(max(1, 1 - math.floor(math.log10(rest))), 6) if rest < 10.0 else 1
+    return f"{value:.{decimals}f} %"
+
+
+def _minus(text: str) -> str:
+    """Returns a number as a table shows it: with a real minus sign, never broken across lines."""
+    return text.replace("-", "−").replace(" ± ", "\u00a0±\u00a0")
+
+
+def _noted(heads: list[str], rows: list[list[CellLike]], caption: str) -> Table:
+    """Returns a table whose last column holds notes, without the column if there are none."""
+    if any(row[-1] for row in rows):
+        return Table(heads, rows, caption)
+    return Table(heads[:-1], [row[:-1] for row in rows], caption)

@@ -67,21 +67,23 @@ def free_energy_profile(
                 fontsize=9.5,
                 color=colour(index + 1),
             )
-    high = np.where(np.isfinite(profile.high), profile.high, 1e3)
-    ax.fill_between(centres, profile.low, high, where=np.isfinite(free), color=SAMPLE, alpha=0.22, lw=0, label="95 % interval")
+    # one bar for each bin, so that a bin without neighbours has its band, too
+    held = np.isfinite(free)
+    low, high = profile.low[held], np.where(np.isfinite(profile.high), profile.high, 1e3)[held]
+    ax.bar(centres[held], high - low, np.diff(edges)[held], low, color=SAMPLE, alpha=0.22, lw=0, label="95 % interval")
     ax.plot(centres, free, color=SAMPLE, lw=1.8, marker="o", ms=3.2, label="free energy")
     ax.set(xlim=(edges[0], edges[-1]), ylim=(bottom, top), xlabel=axis_name(variable), ylabel="free energy (kT)")
     if variable.period is not None:
         ax.set_xticks(np.arange(-180, 181, 60))
     ax.grid(color=LINE, lw=0.6)
-    ax.legend(frameon=False, fontsize=9, loc="lower left")
+    figure.legend(frameon=False, fontsize=9, loc="outside upper right", ncols=2)
     if temperature is not None:
         _second_unit(ax, thermal_energy(temperature) / KJ_PER_MOL_EV, temperature)
     return png(figure)
 
 
 def free_energy_map(surface: Profile, variables: tuple[CollectiveVariable, CollectiveVariable]) -> bytes:
-    """Draws a free-energy surface beside its standard error; white bins hold no conformation.
+    """Draws a free-energy surface beside its standard error; white bins hold no conformation, and the errors of grey ones have no upper end.
 
     Arguments:
         surface: The surface, in kT.
@@ -93,7 +95,8 @@ def free_energy_map(surface: Profile, variables: tuple[CollectiveVariable, Colle
     figure = sheet(11.0, 4.9)
     axes = figure.subplots(1, 2, sharey=True)
     x, y = (shown(variable, edges) for variable, edges in zip(variables, surface.edges, strict=True))
-    error = np.where(np.isfinite(surface.error), surface.error, np.nan)
+    open_ended = np.isinf(surface.high) | np.isinf(surface.error)
+    error = np.where(open_ended, np.nan, surface.error)
     finite = error[np.isfinite(error)]
     panels: list[tuple[str, FloatArray, str, float]] = [
         (
@@ -112,7 +115,10 @@ def free_energy_map(surface: Profile, variables: tuple[CollectiveVariable, Colle
         for axis, variable in ((ax.xaxis, variables[0]), (ax.yaxis, variables[1])):
             if variable.period is not None:
                 axis.set_ticks(np.arange(-180, 181, 60))
-        bar = figure.colorbar(image, ax=ax, pad=0.02, fraction=0.05, extend="max" if np.nanmax(values) > top else "neither")
+        if values is error:
+            grey = np.where(open_ended, 0.35, np.nan)
+            ax.pcolormesh(x, y, grey.T, cmap="Greys", vmin=0.0, vmax=1.0, rasterized=True)
+        bar = figure.colorbar(image, ax=ax, pad=0.02, fraction=0.05, extend="max" if bool((values > top).any()) else "neither")
         bar.outline.set_visible(False)
     axes[0].set_ylabel(axis_name(variables[1]))
     return png(figure)

@@ -48,6 +48,8 @@ def weight_plot(log_weights: ArrayLike) -> bytes:
     if array.size > 1:
         right.set_xscale("log")
         right.set_xlim(1, array.size)
+        ticks = [10**power for power in range(int(np.log10(array.size)) + 1)]
+        right.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
     right.grid(color=LINE, lw=0.6)
     right.legend(frameon=False, fontsize=9, loc="lower right")
     return png(figure)

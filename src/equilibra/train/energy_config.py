@@ -85,3 +85,9 @@ class EnergyConfig:
     def proposes(self) -> bool:
         """Whether the model's samples are proposed to the walkers of the lowest rung."""
         return self.objective == "anneal"
+
+
+MOLECULE = EnergyConfig(
+    rounds=6, rungs=6, hottest=2.2, columns=32, leapfrog=40, moves=1, burn_in=150, sweeps=400, every=2, step=0.01, focus=0.7
+)
+"""Defaults for molecules: long trajectories carry torsions, and a ladder up to 660 K crosses their barriers."""

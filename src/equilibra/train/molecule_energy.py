@@ -27,14 +27,9 @@ from equilibra.systems.scope import Scope
 from equilibra.train.budget import Cost, measured, planned
 from equilibra.train.config import TrainConfig
 from equilibra.train.energy import EnergyTraining, Progress
-from equilibra.train.energy_config import EnergyConfig
+from equilibra.train.energy_config import MOLECULE, EnergyConfig
 from equilibra.train.energy_objective import make_objective
 from equilibra.train.molecule import read_molecule
-
-MOLECULE = EnergyConfig(
-    rounds=8, rungs=6, hottest=2.2, columns=32, leapfrog=40, moves=1, burn_in=150, sweeps=400, every=1, step=0.01
-)
-"""Defaults for molecules: long trajectories carry torsions, and a ladder up to 660 K crosses their barriers."""
 
 SIGMA_MIN = 0.004
 """Smallest noise in Å: a tenth of the amplitude of the stiffest bonds, so that what it adds to the density is small."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 
 from equilibra.configuration import read_fields
-from equilibra.diffusion.denoiser import NetworkDenoiser, Parametrisation
+from equilibra.diffusion.denoiser import Parametrisation
+from equilibra.diffusion.objectives.choose import TrainedDenoiser
 from equilibra.diffusion.process import Process
 from equilibra.energies.energy import Energy
 from equilibra.errors import InputError
@@ -30,7 +31,9 @@ def systems(source: Any) -> list[MoleculeSystem]:
     return molecule_systems(source)
 
 
-def denoiser(process: Process, network: Mapping[str, Any], parametrisation: Parametrisation) -> NetworkDenoiser:
+def denoiser(
+    process: Process, network: Mapping[str, Any], parametrisation: Parametrisation | Literal["energy"]
+) -> TrainedDenoiser:
     """Makes the denoiser from the JSON form of its network."""
     return molecule_denoiser(process, read_fields(GraphormerConfig, network), parametrisation=parametrisation)
 

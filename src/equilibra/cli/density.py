@@ -146,7 +146,7 @@ def _reporter(ctx: typer.Context, shown: "Bar"):  # type: ignore[no-untyped-def]
         if state.seconds_left > _LONG and not settings(ctx).quiet:
             complain(
                 f"{state.wanted - state.done:,.0f} conformations are left: about {state.seconds_left / 60.0:,.0f} min; fewer with --max, faster with "
-                "--trace hutchinson or --check nodes. What is finished is kept"
+                "--check nodes, or with the noisy --trace hutchinson. What is finished is kept"
             )
 
     return report

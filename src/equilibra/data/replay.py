@@ -101,11 +101,15 @@ class ReplayBuffer:
         return math.sqrt(float((x.double() ** 2).sum()) / (len(x) * (x.shape[1] - 1) * x.shape[2]))
 
     def batch(self, size: int, *, generator: Generator) -> TrainingBatch:
-        """Draws a batch with replacement: rungs by their shares, frames evenly."""
-        rungs = torch.multinomial(self._shares, size, replacement=True, generator=generator)
-        rows = torch.randint(self.frames, (size,), generator=generator)
+        """Draws a batch with replacement: rungs by their shares, frames evenly.
+
+        Raises:
+            ConfigError: If there are no frames.
+        """
         if self._x is None or self._u is None or self._force is None:
             raise ConfigError("replay buffer: it is empty; add frames first")
+        rungs = torch.multinomial(self._shares, size, replacement=True, generator=generator)
+        rows = torch.randint(self.frames, (size,), generator=generator)
         beta = self.betas[rungs]
         features = self.features.conditioned(conditions(beta).float()) if self.rungs > 1 else self.features
         return TrainingBatch(

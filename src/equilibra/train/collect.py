@@ -5,11 +5,17 @@ A sample of the model comes with the weight w of the path that made it (`density
 .. math:: \min\{1, w(x') / w(x)\},
 
 where w(x) is the weight of a reverse path drawn from x. Drawing that path anew and this test both leave :math:`e^{-u(x)}` times the law of its noise paths
-invariant, so that the frames are samples of the Boltzmann distribution however bad the model is: a bad one is only never accepted.
+invariant, so that a given model, however bad it is, leaves the Boltzmann distribution as it is: a bad one is only never accepted. The model and the widths of
+its kernels come from frames of earlier sweeps, never from the walkers that they are asked about.
+
+Where only some conformations belong to the system (those of the right stereoisomer, say), proposals that do not are refused, and walkers that do not are
+left alone, which is in balance too.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
@@ -20,7 +26,7 @@ from equilibra.diffusion.denoiser import Denoiser
 from equilibra.energies.energy import ReducedEnergy
 from equilibra.energies.ladder_state import LadderState
 from equilibra.energies.parallel_tempering import ParallelTempering
-from equilibra.energies.walkers import Walkers, evaluate
+from equilibra.energies.walkers import Walkers, evaluate, select
 from equilibra.sampling.grid import Level
 from equilibra.state.state import State
 
@@ -45,38 +51,41 @@ class PathCheck:
     r"""The model judged by path weights, at the temperature of the lowest rung.
 
     Attributes:
-        log_w_model: Log-weights (M,) of samples of the model.
-        log_w_walkers: Log-weights (M,) of reverse paths from walkers.
-        x: The model's samples (M, items, axes).
-        u: Their reduced energies (M,).
+        log_w_model: Log-weights (M,) of samples of the model; -inf for those that do not belong to the system, or have an infinite energy.
+        log_w_walkers: Log-weights (M,) of reverse paths from walkers; +inf for walkers that do not belong to the system, which stay where they are.
+        proposals: The model's M samples, evaluated.
     """
 
     log_w_model: Tensor
     log_w_walkers: Tensor
-    x: Tensor
-    u: Tensor
+    proposals: Walkers
 
     @property
     def ess(self) -> float:
-        """Kish's effective share of the model's samples."""
-        log_w = self.log_w_model - self.log_w_model.max()
+        """Kish's effective share of the model's samples; zero if none has a weight."""
+        top = self.log_w_model.max()
+        if not torch.isfinite(top):
+            return 0.0
+        log_w = self.log_w_model - top
         return float(torch.exp(2.0 * torch.logsumexp(log_w, 0) - torch.logsumexp(2.0 * log_w, 0))) / len(log_w)
 
     @property
     def elbo(self) -> float:
-        """Mean log-weight of the model's samples: at most log Z."""
-        return float(self.log_w_model.mean())
+        """Lower bound of log Z: mean log-weight of the samples that have one, plus the logarithm of their share; -inf if none has."""
+        good = self.log_w_model[torch.isfinite(self.log_w_model)]
+        return float(good.mean()) + math.log(len(good) / len(self.log_w_model)) if len(good) else -math.inf
 
     @property
     def eubo(self) -> float:
         """Mean log-weight of the walkers' reverse paths: at least log Z, where the walkers are at equilibrium."""
-        return float(self.log_w_walkers.mean())
+        good = self.log_w_walkers[torch.isfinite(self.log_w_walkers)]
+        return float(good.mean()) if len(good) else math.inf
 
 
 def run_sweeps(
     engine: ParallelTempering, state: LadderState, *, sweeps: int, every: int, generator: Generator
 ) -> tuple[Frames, LadderState]:
-    """Runs parallel tempering and keeps all rungs of every `every`-th sweep."""
+    """Runs parallel tempering and keeps all rungs of every `every`-th sweep; at least one sweep has to be kept."""
     kept = []
     last = state
     for last in engine.run(state, sweeps=sweeps, every=every, generator=generator):
@@ -93,28 +102,51 @@ class Proposer:
         levels: Noise levels of the paths, descending.
         reduced: Reduced energy of that temperature.
         field: Name of the position field.
+        accept: Tells which conformations (n, items, axes) belong to the system; all by default.
     """
 
-    def __init__(self, denoiser: Denoiser, levels: list[Level], reduced: ReducedEnergy, *, field: str = "pos") -> None:
-        self.denoiser, self.levels, self.reduced, self.field = denoiser, levels, reduced, field
+    def __init__(
+        self,
+        denoiser: Denoiser,
+        levels: list[Level],
+        reduced: ReducedEnergy,
+        *,
+        field: str = "pos",
+        accept: Callable[[Tensor], Tensor] | None = None,
+    ) -> None:
+        self.denoiser, self.levels, self.reduced, self.field, self.accept = denoiser, levels, reduced, field, accept
 
-    def _u(self, state: State) -> Tensor:
-        return evaluate(state.fields[self.field], self.reduced).u
+    def _foreign(self, x: Tensor) -> Tensor:
+        """Returns which conformations (n,) do not belong to the system."""
+        return torch.zeros(len(x), dtype=torch.bool, device=x.device) if self.accept is None else ~self.accept(x)
 
-    def judge(self, x: Tensor, *, samples: int, generator: Generator) -> PathCheck:
-        """Draws weighted samples of the model, and reverse paths from walkers.
+    def judge(self, walkers: Walkers, frames: Tensor, *, samples: int, generator: Generator) -> PathCheck:
+        """Draws weighted samples of the model, and reverse paths from walkers. Each sample costs one energy call, the walkers none.
 
         Arguments:
-            x: Walkers (W, items, axes).
+            walkers: Walkers of the lowest rung, at equilibrium.
+            frames: Conformations (n, items, axes) to fit the widths of the kernels to: earlier ones than the walkers, or the weights are biased.
             samples: Number of samples and of reverse paths; walkers are used again where there are fewer.
             generator: The only source of randomness.
+
+        Raises:
+            DivergenceError: If a weight is not a number.
         """
-        walkers = State({self.field: x[torch.arange(samples, device=x.device) % len(x)].float()})
+        chosen = walkers[torch.arange(samples, device=walkers.x.device) % len(walkers)]
+        drawn: list[Walkers] = []
+
+        def energy_of_drawn(state: State) -> Tensor:
+            found = evaluate(state.fields[self.field].to(walkers.x.dtype), self.reduced)
+            drawn.append(replace(found, u=torch.where(self._foreign(found.x), torch.inf, found.u)))
+            return drawn[-1].u
+
         kernels = path_kernels(self.denoiser.process, self.levels)
-        kernels = fit_variances(self.denoiser, walkers, kernels, generator=generator)
-        back = reverse_weights(self.denoiser, walkers, kernels, self._u, generator=generator)
-        drawn = draw_weighted(self.denoiser, walkers, kernels, self._u, generator=generator)
-        return PathCheck(drawn.log_weights, back.log_weights, drawn.state.fields[self.field], drawn.reduced_energy)
+        kernels = fit_variances(self.denoiser, State({self.field: frames.float()}), kernels, generator=generator)
+        state = State({self.field: chosen.x.float()})
+        back = reverse_weights(self.denoiser, state, kernels, lambda state: chosen.u, generator=generator)
+        made = draw_weighted(self.denoiser, state, kernels, energy_of_drawn, generator=generator)
+        log_w_walkers = torch.where(self._foreign(chosen.x), torch.inf, back.log_weights)
+        return PathCheck(made.log_weights, log_w_walkers, drawn[-1])
 
     def propose(self, state: LadderState, check: PathCheck, *, generator: Generator) -> tuple[LadderState, float]:
         """Replaces walkers of the lowest rung by samples of the model where their weights say so.
@@ -127,15 +159,10 @@ class Proposer:
         Returns:
             The ladder, and the accepted share.
         """
-        columns = min(state.u.shape[1], len(check.u))
+        columns = min(state.u.shape[1], len(check.proposals))
         ratio = check.log_w_model[:columns] - check.log_w_walkers[:columns]
         uniform = torch.rand(columns, generator=generator, dtype=ratio.dtype, device=ratio.device)
         accepted = torch.log(uniform) < ratio
-        new = evaluate(check.x[:columns].to(state.walkers.x.dtype), self.reduced)
-        parts = []
-        for name in ("x", "u", "force"):
-            old = getattr(state.walkers, name).clone()
-            wide = accepted.reshape(-1, *(1,) * (old.ndim - 1))
-            old[:columns] = torch.where(wide, getattr(new, name), old[:columns])
-            parts.append(old)
+        lowest = select(accepted, check.proposals[:columns], state.walkers[:columns])
+        parts = (torch.cat([getattr(lowest, name), getattr(state.walkers, name)[columns:]]) for name in ("x", "u", "force"))
         return replace(state, walkers=Walkers(*parts)), float(accepted.double().mean())

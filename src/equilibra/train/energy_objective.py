@@ -33,6 +33,7 @@ def make_objective(
     ingredients: dict[str, Any] = {}
     if name in ON_POLICY:
         ingredients["reduced"] = reduced.with_force
+        ingredients["betas"] = config.betas
         ingredients["config"] = OnPolicyConfig(target=name, clip=CLIP)  # type: ignore[arg-type]
     elif name != "tsm":
         ingredients["forces"] = True

@@ -63,7 +63,7 @@ def train_denoiser(
     """
     from equilibra.train.module import DenoiserTraining
 
-    claim(folder, {**identity, "train": _defining(config)})
+    claim(folder, {**identity, "train": defining(config)})
     last = config.steps if until is None else until
     if not 0 < last <= config.steps:
         raise ConfigError(f"until: got {last}, expected a step from 1 to {config.steps}")
@@ -159,7 +159,8 @@ def _settings(config: TrainConfig) -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def _defining(config: TrainConfig) -> dict[str, Any]:
+def defining(config: TrainConfig) -> dict[str, Any]:
+    """Returns what of a configuration defines a run, as JSON: a resumed run must have the same."""
     return {key: value for key, value in dataclasses.asdict(config).items() if key not in FREE_TO_CHANGE}
 
 

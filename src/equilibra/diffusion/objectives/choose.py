@@ -1,6 +1,6 @@
 """Objectives by name, as configurations and the command line give them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -35,6 +35,7 @@ class Ingredients:
         classes: Number of atom classes for that mixture.
         reduced: Reduced energies and forces, for on-policy objectives.
         ensembles: Number of ensembles (temperatures) in the data, for `scalar-fp`.
+        betas: Inverse temperature of each ensemble relative to that of the reduced energy, for on-policy objectives.
     """
 
     noise_levels: NoiseLevels
@@ -43,6 +44,7 @@ class Ingredients:
     classes: int = 128
     reduced: Reduced | None = None
     ensembles: int = 1
+    betas: Sequence[float] = (1.0,)
 
 
 def _settings(name: str, config: ObjectiveConfig | None, kind: type[ConfigType]) -> ConfigType:
@@ -98,7 +100,7 @@ def _on_policy(target: str) -> Callable[[TrainedDenoiser, Ingredients], nn.Modul
             raise ConfigError(f"objective '{target}': got settings for '{config.target}'")
         if given.reduced is None:
             raise ConfigError(f"objective '{target}': it needs an energy, and none is given; train with an energy")
-        return OnPolicy(denoiser.process, given.noise_levels, given.reduced, config)
+        return OnPolicy(denoiser.process, given.noise_levels, given.reduced, config, betas=given.betas)
 
     return make
 

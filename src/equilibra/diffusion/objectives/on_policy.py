@@ -20,7 +20,7 @@ Clipping forces is a bias: the fraction of clipped items is reported as `clipped
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -72,6 +72,7 @@ class OnPolicy(nn.Module):
         noise_levels: Distribution of training noise.
         reduced: Reduced energies and forces.
         config: Settings.
+        betas: Inverse temperature, relative to that of the reduced energy, of each ensemble that a batch may name.
 
     Raises:
         SpaceError: If the process has more than one moving field, or one that is not flat.
@@ -80,7 +81,13 @@ class OnPolicy(nn.Module):
     mixture: TargetMixture | None = None
 
     def __init__(
-        self, process: Process, noise_levels: NoiseLevels, reduced: Reduced, config: OnPolicyConfig | None = None
+        self,
+        process: Process,
+        noise_levels: NoiseLevels,
+        reduced: Reduced,
+        config: OnPolicyConfig | None = None,
+        *,
+        betas: Sequence[float] = (1.0,),
     ) -> None:
         super().__init__()
         self.config = config or OnPolicyConfig()
@@ -91,6 +98,12 @@ class OnPolicy(nn.Module):
         self.process = process
         self.noise_levels = noise_levels
         self.reduced = reduced
+        self.betas = tuple(betas)
+
+    @property
+    def calls_per_sample(self) -> int:
+        """Energy calls for each sample of a batch that brings its forces."""
+        return self.config.samples if self.config.target == "idem" else 0
 
     def forward(self, denoiser: DenoiserFunction, batch: TrainingBatch, *, generator: Generator) -> dict[str, Tensor]:
         """Returns `loss`, and detached parts for the log: the loss by noise, `clipped`, and for `idem` the relative `ess` of its weights.
@@ -104,11 +117,15 @@ class OnPolicy(nn.Module):
         own = self.process.fields[name]
         t = self.noise_levels.times(self.process, state.batch_size, generator=generator, device=state.device).to(state.dtype)
         noisy, sigma = self.process.noise(state, t, generator=generator), own.schedule.sigma(t)
+        beta = None
+        if batch.ensembles is not None:
+            beta = torch.tensor(self.betas, dtype=state.dtype, device=state.device)[batch.ensembles]
         log: dict[str, Tensor] = {}
         if self.config.target == "idem":
-            target, log["clipped"], log["ess"] = self.idem_target(noisy.fields[name], sigma, generator=generator)
+            target, log["clipped"], log["ess"] = self.idem_target(noisy.fields[name], sigma, beta, generator=generator)
         else:
-            target, log["clipped"] = self.adjoint_target(state.fields[name], noisy.fields[name], sigma, batch.forces.get(name))
+            force = batch.forces.get(name)
+            target, log["clipped"] = self.adjoint_target(state.fields[name], noisy.fields[name], sigma, force, beta)
         predicted = denoiser(noisy, t, batch.features).displacements[name]
         unit = own.space.preconditioning(sigma, own.data_scale).c_out
         residual = (predicted - target) / expand(unit, target)
@@ -117,15 +134,25 @@ class OnPolicy(nn.Module):
         return {"loss": loss.mean(), **loss_by_noise(per_sample, sigma), **log}
 
     @torch.no_grad()
-    def idem_target(self, x: Tensor, sigma: Tensor, *, generator: Generator) -> tuple[Tensor, Tensor, Tensor]:
+    def idem_target(
+        self, x: Tensor, sigma: Tensor, beta: Tensor | None = None, *, generator: Generator
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Returns the displacement of points x (batch, ...), the fraction of clipped items, and the mean relative ESS of the weights.
 
         Points whose K energies are all infinite have the target zero, and count as clipped.
+
+        Arguments:
+            x: Points.
+            sigma: Noise (batch,).
+            beta: Inverse temperature (batch,) relative to that of the reduced energy; 1 by default.
+            generator: The only source of randomness.
         """
         space, k = self.process.fields[self.process.reference].space, self.config.samples
         index = torch.arange(len(x), device=x.device).repeat_interleave(k)
         points = space.perturb(x[index], sigma[index], None, generator=generator)
         u, force = self.reduced(points)
+        if beta is not None:
+            u, force = beta[index] * u, expand(beta[index], force) * force
         finite = torch.isfinite(u) & torch.isfinite(force).flatten(1).all(1)
         u = torch.where(finite, u, torch.full_like(u, math.inf)).reshape(len(x), k)
         force = torch.where(expand(finite, force), force, torch.zeros_like(force))
@@ -139,18 +166,22 @@ class OnPolicy(nn.Module):
         return expand(sigma, score) ** 2 * score, clipped.to(x.dtype).mean(), ess
 
     @torch.no_grad()
-    def adjoint_target(self, clean: Tensor, x: Tensor, sigma: Tensor, force: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def adjoint_target(
+        self, clean: Tensor, x: Tensor, sigma: Tensor, force: Tensor | None = None, beta: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Returns the displacement of points x (batch, ...) noised from clean samples, and the fraction of clipped items.
 
         Arguments:
             clean: Samples of the model (batch, ...).
             x: The same, noised.
             sigma: Noise (batch,).
-            force: Forces at the clean samples, where they are known; asked for otherwise.
+            force: Forces at the clean samples, reduced at their own temperature, where they are known; asked for otherwise.
+            beta: Inverse temperature (batch,) for forces that are asked for, relative to that of the reduced energy; 1 by default.
         """
         own = self.process.fields[self.process.reference]
         if force is None:
             force = self.reduced(clean)[1]
+            force = force if beta is None else expand(beta, force) * force
         score, clipped = self._clipped(own.space.project(force.to(x.dtype), None))
         wide = expand(sigma, x)
         c = 1.0 / (1.0 + wide**2 / (self.config.base * own.data_scale) ** 2)

@@ -35,6 +35,7 @@ STEPS = 40
 """Steps of the flow by default."""
 
 _ENERGY_ROWS = 256
+_LARGEST_ERROR = 0.1  # nats, or nats² for a variance; above it weights made of the densities are spoilt
 
 
 def log_density(
@@ -153,7 +154,7 @@ def log_density(
         trace=kind,
         degrees=degrees,
         sigma_min=float(loaded.process.fields[FIELD].schedule.sigma(torch.tensor(loaded.process.t_min, dtype=torch.float64))),
-        notes=_notes(positions, energies, kelvin, everything, drawn_by_it),
+        notes=(*_error_notes(values), *_notes(positions, energies, kelvin, everything, drawn_by_it)),
         provenance={
             **identity,
             "network_calls": run.network_calls,
@@ -212,6 +213,21 @@ def _energies(ensemble: MoleculeEnsemble, index: np.ndarray, name: str | None) -
         bad = int(index[np.argmin(np.isfinite(values))]) if values.shape == index.shape else 0
         raise InputError(f"energy '{name}': conformation {bad} has no finite energy; check for atoms on top of each other")
     return values, name
+
+
+def _error_notes(values: dict[str, np.ndarray]) -> tuple[str, ...]:
+    notes = []
+    integration, variance = float(values["integration_error"].mean()), float((values["trace_error"] ** 2).mean())
+    if integration > _LARGEST_ERROR:
+        notes.append(
+            f"The integration error is {integration:.2g} nats on average; take more steps before building on single values."
+        )
+    if variance > _LARGEST_ERROR:
+        notes.append(
+            f"The trace's noise has the variance {variance:.2g}, more than {_LARGEST_ERROR:g}: good for means over many conformations, not for weights or single "
+            "values; take more probes, or the exact trace."
+        )
+    return tuple(notes)
 
 
 def _notes(

@@ -247,6 +247,9 @@ def measure(name: str, folder: Path, *, reference: Path, samples: int, paths: in
     runs = [np.asarray(loaded["x"][loaded["run"] == number], dtype=np.float64) for number in np.unique(loaded["run"])]
     method: Method = "exact" if name == "dw4" else "hungarian-kabsch"
     metrics = particle_metrics(u_array, method=method, n=samples, geometric_n=samples)
+    tempered = np.concatenate(
+        [read_checkpoint(path)[0]["frames.x"][0].double().numpy() for path in sorted(folder.glob("round-*.safetensors"))]
+    )
     drawn, log_weights = thermodynamics(name, bound, u_of, np.concatenate(runs), paths=paths)
     print(f"\n| samples, N = {samples} | metric | value | floor | baseline |\n|---|---|---|---|---|")
     for seed in range(seeds):
@@ -257,7 +260,14 @@ def measure(name: str, folder: Path, *, reference: Path, samples: int, paths: in
             raw.append(out.fields[FIELD].double().numpy())
         rng = np.random.default_rng(seed)
         chosen = rng.choice(len(drawn), samples, p=normalised(log_weights))
-        for kind, x in (("as drawn, 61 calls each", np.concatenate(raw)), ("resampled by path weights", drawn[chosen])):
+        kinds = {
+            "as drawn, 61 network calls each": np.concatenate(raw),
+            "resampled by path weights": drawn[chosen],
+            f"parallel tempering of the training, {header['calls']:,} energy calls": tempered[
+                rng.choice(len(tempered), samples)
+            ],
+        }
+        for kind, x in kinds.items():
             table = evaluate_particles(x, runs, u_array, name=name, rng=rng, metrics=metrics)
             for row in table.rows:
                 print(
@@ -299,8 +309,10 @@ def thermodynamics(
     print(f"\nlog Z: path weights {log_z(model, rng)}, BAR {bracket.log_z}, ELBO {bracket.elbo}, EUBO {bracket.eubo}")
     print(f"truth {energy.reference.log_z if energy.reference else math.nan}; {diagnosis.sentence}")
     print(
-        f"forward effective share {forward_effective_fraction(back, bracket.log_z.value):.3f}, {paths} paths of {steps} steps"
+        f"forward effective share {forward_effective_fraction(back, bracket.log_z.value):.3f}, {paths} paths of {steps} steps",
+        flush=True,
     )
+    return np.concatenate(drawn), model
 
 
 def main() -> None:

@@ -28,15 +28,23 @@ def claim(folder: Path, identity: Mapping[str, Any]) -> None:
         except ValueError as error:
             raise CheckpointError(f"{record}: the file is corrupted ({error}); use another folder") from error
         if found != wanted:
-            key = next(k for k in sorted({*found, *wanted}) if found.get(k) != wanted.get(k))
+            key, old, new = _difference("", found, wanted)
             raise CheckpointError(
-                f"'{folder}' holds another run: its {key} is {_short(found.get(key))}, this run's is {_short(wanted.get(key))}; "
+                f"'{folder}' holds another run: its {key} is {_short(old)}, this run's is {_short(new)}; "
                 "choose another folder, or repeat the options of that run to go on with it"
             )
         return
     if folder.exists() and any(not entry.name.startswith(".") for entry in folder.iterdir()):
         raise CheckpointError(f"'{folder}' is not empty and holds no run; choose a new folder, nothing was changed")
     write_text(record, json.dumps(wanted, indent=2) + "\n")
+
+
+def _difference(name: str, found: Any, wanted: Any) -> tuple[str, Any, Any]:
+    """Returns the name of the first value that differs, such as `train.steps`, and the two values."""
+    if not (isinstance(found, dict) and isinstance(wanted, dict)):
+        return name or "content", found, wanted
+    key = next(k for k in sorted({*found, *wanted}) if k not in found or k not in wanted or found[k] != wanted[k])
+    return _difference(f"{name}.{key}" if name else key, found.get(key), wanted.get(key))
 
 
 def _short(value: object) -> str:

@@ -98,19 +98,17 @@ def watch_energy(ctx: typer.Context, out: Path, train: Callable[[Callable[["Ener
     if (out / "round-000.safetensors").is_file():
         say(ctx, f"going on with '{out}'")
     start = time.monotonic()
-    told: set[int] = set()
     with bar(ctx, "training", 1.0) as shown:
 
         def progress(state: "EnergyProgress") -> None:
-            if state.ess is not None and state.round - 1 not in told and state.doing == "collecting":
-                told.add(state.round - 1)
-                say(ctx, f"round {state.round} of {state.rounds}: {_judged(state)}")
+            if state.doing == "judged":
+                say(ctx, f"round {state.round + 1} of {state.rounds}: {_judged(state)}")
             note = f"round {state.round + 1}/{state.rounds} {state.doing}, {state.calls:,} energy calls"
             if state.loss is not None:
                 note += f", step {state.step:,}/{state.steps:,} loss {state.loss:.4f}"
             if state.ess is not None:
-                note += f", ESS {100 * state.ess:.1f} %"
-            shown.update(max(state.step, 1), total=state.steps, note=note)
+                note += f", ESS {100 * state.ess:.1f} %, log Z {_bracket(state)}"
+            shown.update(state.step, total=state.steps, note=note)
 
         model = train(progress)
     say(ctx, model.card.data)
@@ -119,12 +117,16 @@ def watch_energy(ctx: typer.Context, out: Path, train: Callable[[Callable[["Ener
 
 
 def _judged(state: "EnergyProgress") -> str:
-    parts = [f"{state.calls:,} energy calls", f"effective share of the model's samples {100 * (state.ess or 0.0):.1f} %"]
-    if state.elbo is not None and state.eubo is not None:
-        parts.append(f"{state.elbo:.2f} <= log Z <= {state.eubo:.2f}")
+    parts = [f"{state.calls:,} energy calls", f"ESS {100 * (state.ess or 0.0):.1f} % of the model's samples"]
+    parts.append(f"log Z {_bracket(state)}")
     if state.accepted is not None:
         parts.append(f"{100 * state.accepted:.0f} % of its proposals accepted")
     return ", ".join(parts)
+
+
+def _bracket(state: "EnergyProgress") -> str:
+    low, high = ("unknown" if value is None else f"{value:.2f}" for value in (state.elbo, state.eubo))
+    return f"between {low} and {high}"
 
 
 def watch(ctx: typer.Context, out: Path, config: TrainConfig, train: Callable[[Progress], "Model"]) -> None:

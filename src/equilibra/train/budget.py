@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,10 +12,10 @@ from typing import Any
 
 import torch
 
-from equilibra.atomic import write_text
 from equilibra.data.replay import ReplayBuffer
 from equilibra.energies.parallel_tempering import ParallelTempering
 from equilibra.errors import CheckpointError, InputError
+from equilibra.run_folder import claim
 from equilibra.state.randomness import generator_for
 from equilibra.train.config import TrainConfig
 from equilibra.train.energy_config import EnergyConfig
@@ -55,17 +56,21 @@ def plan(cost: Cost, minutes: float, config: EnergyConfig, train: TrainConfig) -
     Raises:
         InputError: If the time does not suffice for a training.
     """
-    total = 60.0 * minutes
     # a judgement fits the kernels, then draws as many paths as it noises reference samples
     judging = config.rounds * 3 * config.path_levels * cost.call
-    left = total - cost.overhead - judging - config.burn_in * cost.sweep
-    sweeps = max(config.every, int(COLLECTING * left / (config.rounds * cost.sweep)))
-    steps = int((1.0 - COLLECTING) * left / cost.step)
-    if steps < max(LEAST_STEPS, config.rounds):
-        needed = (cost.overhead + judging + config.burn_in * cost.sweep + LEAST_STEPS * cost.step / (1.0 - COLLECTING)) / 60.0
+    fixed = cost.overhead + judging + config.burn_in * cost.sweep
+    least_collecting, least_steps = config.rounds * config.every * cost.sweep, max(LEAST_STEPS, config.rounds)
+    left = 60.0 * minutes - fixed
+    collecting = max(COLLECTING * left, least_collecting)
+    steps = int((left - collecting) / cost.step)
+    if steps < least_steps:
+        training = least_steps * cost.step
+        needed = fixed + training + max(training * COLLECTING / (1.0 - COLLECTING), least_collecting)
         raise InputError(
-            f"minutes: got {minutes:g}, which leaves {max(steps, 0)} steps of training on this machine; expected at least {needed:.0f} minutes"
+            f"minutes: got {minutes:g}, which leaves {max(steps, 0)} steps of training on this machine; expected at least "
+            f"{_ceil(needed / 60.0):g} minutes"
         )
+    sweeps = int(collecting / (config.rounds * cost.sweep) + 1e-9)
     sweeps -= sweeps % config.every
     return (
         dataclasses.replace(config, sweeps=sweeps),
@@ -73,30 +78,54 @@ def plan(cost: Cost, minutes: float, config: EnergyConfig, train: TrainConfig) -
     )
 
 
+def _ceil(minutes: float) -> float:
+    """Rounds a time up, to a tenth of a minute below ten minutes and to a minute above."""
+    return math.ceil(minutes) if minutes > 10.0 else math.ceil(10.0 * minutes) / 10.0
+
+
 def planned(
-    folder: Path, minutes: float, config: EnergyConfig, train: TrainConfig, measure: Callable[[], Cost]
-) -> tuple[EnergyConfig, TrainConfig]:
-    """Returns the plan of a folder, made at the first call and kept there, so that an interrupted run goes on with the same numbers."""
-    path = folder / "plan.json"
+    folder: Path, minutes: float | None, config: EnergyConfig, train: TrainConfig, measure: Callable[[], Cost]
+) -> tuple[EnergyConfig, TrainConfig, dict[str, Any]]:
+    """Returns the plan of a run: made once, and read from `run.json` afterwards, so that an interrupted run goes on with the same numbers.
+
+    Arguments:
+        folder: Run folder.
+        minutes: Budget; None for the numbers of the configurations as they are.
+        config: Rounds, rungs and walkers.
+        train: How to train.
+        measure: Measures the costs, where there is no plan yet.
+
+    Returns:
+        The configurations, and what the identity of the run (`run_folder.claim`) has to say of the plan.
+
+    Raises:
+        InputError: If the time does not suffice.
+        CheckpointError: If the folder holds a run of another budget, or something else.
+    """
+    path = folder / "run.json"
     if not path.exists():
+        if minutes is None:
+            return config, train, {}
+        if folder.exists() and (not folder.is_dir() or any(not entry.name.startswith(".") for entry in folder.iterdir())):
+            claim(folder, {})  # says what is wrong with it before anything is measured
         cost = measure()
         config, train = plan(cost, minutes, config, train)
-        values = {"minutes": minutes, "cost": dataclasses.asdict(cost), "sweeps": config.sweeps}
-        values |= {"steps": train.steps, "warmup": train.warmup, "ema": train.ema}
-        write_text(path, json.dumps(values, indent=2) + "\n")
-        return config, train
+        sizes = {"sweeps": config.sweeps, "steps": train.steps, "warmup": train.warmup, "ema": train.ema}
+        return config, train, {"plan": {"minutes": minutes, "cost": dataclasses.asdict(cost), **sizes}}
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-        found = float(values["minutes"])
-        sizes: dict[str, Any] = {name: values[name] for name in ("steps", "warmup", "ema")}
-        config = dataclasses.replace(config, sweeps=int(values["sweeps"]))
-    except (ValueError, KeyError, TypeError) as error:
+        kept = json.loads(path.read_text(encoding="utf-8")).get("plan")
+        found = None if kept is None else float(kept["minutes"])
+        if found == minutes and kept is not None:
+            config = dataclasses.replace(config, sweeps=int(kept["sweeps"]))
+            train = dataclasses.replace(train, **{name: kept[name] for name in ("steps", "warmup", "ema")})
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(f"'{path}' is damaged ({error}); use another folder") from error
     if found != minutes:
+        was, wanted = ("without a time budget" if m is None else f"of {m:g} minutes" for m in (found, minutes))
         raise CheckpointError(
-            f"'{folder}' holds a run of {found:g} minutes, not of {minutes:g}; give the same, or another folder"
+            f"'{folder}' holds a run {was}, got one {wanted}; repeat the options of that run, or give another folder"
         )
-    return config, dataclasses.replace(train, **sizes)
+    return config, train, {} if kept is None else {"plan": kept}
 
 
 def measured(

@@ -54,7 +54,9 @@ def _digest(tensors: Mapping[str, Tensor]) -> str:
     digest = hashlib.sha256()
     for name, value in sorted(tensors.items()):
         digest.update(name.encode())
-        digest.update(value.reshape(-1).view(torch.uint8).numpy().data)
+        # an array of one number may have any stride, and bytes cannot be seen through it
+        flat = value.reshape(-1).clone(memory_format=torch.contiguous_format)
+        digest.update(flat.view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from equilibra.atomic import write_text
 from equilibra.data.replay import ReplayBuffer, conditions
 from equilibra.diffusion.denoiser import BoundDenoiser, NetworkDenoiser
 from equilibra.energies.energy import ReducedEnergy
@@ -21,7 +19,7 @@ from equilibra.energies.hamiltonian import HamiltonianMoves
 from equilibra.energies.ladder_state import LadderState
 from equilibra.energies.parallel_tempering import ParallelTempering
 from equilibra.energies.walkers import evaluate
-from equilibra.errors import CheckpointError, ConfigError, DivergenceError
+from equilibra.errors import ConfigError, DivergenceError
 from equilibra.run_folder import claim
 from equilibra.sampling.grid import GridConfig, noise_grid
 from equilibra.sampling.ode import Euler
@@ -29,13 +27,13 @@ from equilibra.sampling.sampler import draw
 from equilibra.state.features import Features
 from equilibra.state.randomness import generator_for
 from equilibra.state.state import State
-from equilibra.train.checkpoint import read_checkpoint, write_checkpoint
 from equilibra.train.collect import Frames, Proposer, run_sweeps
 from equilibra.train.config import TrainConfig
 from equilibra.train.energy_config import ON_POLICY, TWICE_DIFFERENTIATED, EnergyConfig
-from equilibra.train.run import train_denoiser
+from equilibra.train.rounds import Rounds
+from equilibra.train.run import defining, train_denoiser
 
-COLLECT_STREAM, JUDGE_STREAM = 11, 12
+COLLECT_STREAM, JUDGE_STREAM, FIT_STREAM = 11, 12, 13
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,10 +43,10 @@ class EnergyProgress:
     Attributes:
         round: Round at hand, from 0, of `rounds`.
         step: Optimiser steps done, of `steps`.
-        doing: `collecting`, `training` or `judging`.
+        doing: `collecting`, `training`, `judging` or `judged`, which ends a round.
         calls: Energy calls so far.
         loss: Latest loss.
-        ess: Effective share of the model's samples, after the round before.
+        ess: Effective share of the model's samples, when it was last judged.
         elbo: Lower bound of log Z, likewise.
         eubo: Upper bound of log Z, likewise.
         accepted: Accepted share of the model's proposals, likewise.
@@ -78,7 +76,7 @@ class EnergyRun:
         weights: Averaged parameters by name.
         buffer: All conformations, with their energies and forces.
         rounds: What is known of each round: calls, acceptance, and the model judged after it.
-        calls: Energy calls of the whole run, the judging included.
+        calls: Energy calls of the whole run: collecting, judging, and those of the objective itself.
     """
 
     weights: dict[str, Tensor]
@@ -130,27 +128,38 @@ class EnergyTraining:
         self.engine = ParallelTempering(reduced, config.betas, config.columns, moves, moves_per_sweep=config.moves)
         self.buffer = ReplayBuffer(features, config.betas, field=field, focus=config.focus)
         self.rounds: list[dict[str, Any]] = []
-        self.frames_refused = 0
+        self.files = Rounds(folder)
+        # energy calls at a point of the run that is known from its files, and what the counter showed there
+        self._calls, self._mark = 0, 0
+
+    @property
+    def calls(self) -> int:
+        """Energy calls of the run so far; what an interrupted run did twice counts once."""
+        return self._calls + self.reduced.calls - self._mark
 
     def first_round(self, start: Tensor, *, identity: Mapping[str, Any], progress: Progress) -> None:
         """Collects the conformations of the first round, which also give the data scale of a process; claims the folder.
 
         Arguments:
-            start: Conformations (m, items, axes) to start from, on every rung.
+            start: Conformations (m, items, axes) to start from, on every rung. The energy calls that made them count as calls of the run.
             identity: What defines the run besides its configurations; JSON values.
             progress: Told how far it is.
+
+        Raises:
+            CheckpointError: If the folder holds another run.
+            InputError: If the conformations or their energies cannot be used.
         """
         claim(
             self.folder,
-            {**identity, "energy": dataclasses.asdict(self.config), "train": _defining(self.train), "kt": self.reduced.kt},
+            {**identity, "energy": dataclasses.asdict(self.config), "train": defining(self.train), "kt": self.reduced.kt},
         )
         self.folder.mkdir(parents=True, exist_ok=True)
-        if not self._path(0).exists():
+        if not self.files.collected(0):
             progress(self._progress(0, "collecting"))
             generator = generator_for(self.train.seed, COLLECT_STREAM, 0)
             state = self.engine.start(start.to(self.dtype), generator=generator)
             state = self.engine.burn_in(state, sweeps=self.config.burn_in, generator=generator)
-            self._collect(0, state, generator, {})
+            self._collect(0, state, generator)
         self._read(0)
 
     def run(
@@ -173,15 +182,21 @@ class EnergyTraining:
         """
         judged = _twin(denoiser)
         weights: dict[str, Tensor] = {}
+        # energy calls of one optimiser step, for objectives that ask for energies themselves
+        step_calls = self.train.batch_size * int(getattr(objective, "calls_per_sample", 0))
         for number in range(self.config.rounds):
-            if number and not self._path(number).exists():
-                progress(self._progress(number, "collecting"))
-                self._next_round(number, judged)
             if number:
+                if not self.files.collected(number):
+                    progress(self._progress(number, "collecting"))
+                    self._next_round(number, judged)
                 self._read(number)
-            until = self.train.steps * (number + 1) // self.config.rounds
+            first, until = (self.train.steps * n // self.config.rounds for n in (number, number + 1))
+            collected = self._calls
 
-            def report(step: int, values: dict[str, float], number: int = number) -> None:
+            def report(
+                step: int, values: dict[str, float], number: int = number, done: int = collected - step_calls * first
+            ) -> None:
+                self._known(done + step_calls * step)
                 progress(self._progress(number, "training", step=step, loss=values["loss"]))
 
             weights = train_denoiser(
@@ -194,92 +209,84 @@ class EnergyTraining:
                 until=until,
                 progress=report,
             )
+            self._known(collected + step_calls * (until - first))
             judged.load_state_dict(weights)
-            if not self._judgement(number).exists():
+            if not self.files.judged(number):
                 progress(self._progress(number, "judging", step=until))
                 self._judge(number, judged)
-            self.rounds[number].update(json.loads(self._judgement(number).read_text(encoding="utf-8")))
-        calls = int(self.rounds[-1]["calls_judged"])
-        return EnergyRun(weights, self.buffer, self.rounds, calls)
+            self.rounds[number].update(self.files.read_judgement(number))
+            self._known(int(self.rounds[number]["calls_judged"]))
+            progress(self._progress(number, "judged", step=until))
+        return EnergyRun(weights, self.buffer, self.rounds, self.calls)
 
     def bind(self, denoiser: NetworkDenoiser, beta: float = 1.0) -> BoundDenoiser:
         """Returns the denoiser of the system at an inverse temperature relative to the lowest rung."""
         features = self.features.shared()
         if self.config.rungs > 1:
-            features = features.conditioned(conditions(torch.tensor([beta])))
+            features = features.conditioned(conditions(torch.tensor([beta], dtype=torch.float64)))
         return BoundDenoiser(denoiser.process, denoiser, features)
-
-    def _proposer(self, denoiser: NetworkDenoiser) -> Proposer:
-        levels = noise_grid(denoiser.process, GridConfig(steps=self.config.path_levels, spacing="log", end="noisy"))
-        return Proposer(self.bind(denoiser), levels, self.reduced, field=self.field)
 
     def _judge(self, number: int, denoiser: NetworkDenoiser) -> None:
         """Judges the model after a round, and lets it propose its samples."""
         generator = generator_for(self.train.seed, JUDGE_STREAM, number)
-        before = self.reduced.calls
-        state, header = self._state(number)
-        proposer = self._proposer(denoiser)
-        check = proposer.judge(state.x[0], samples=max(self.config.path_samples, self.config.columns), generator=generator)
-        found: dict[str, Any] = {"ess": check.ess, "elbo": check.elbo, "eubo": check.eubo, "path_samples": len(check.u)}
-        if self.config.proposes:
+        config, (_, state, _) = self.config, self.files.read(number)
+        samples = max(config.path_samples, config.columns)
+        levels = noise_grid(denoiser.process, GridConfig(steps=config.path_levels, spacing="log", end="noisy"))
+        proposer = Proposer(self.bind(denoiser), levels, self.reduced, field=self.field, accept=self.accept)
+        check = proposer.judge(
+            state.walkers[: config.columns], self._earlier(number, samples), samples=samples, generator=generator
+        )
+        found: dict[str, Any] = {"ess": check.ess, "elbo": check.elbo, "eubo": check.eubo, "path_samples": samples}
+        if config.proposes:
             state, found["accepted"] = proposer.propose(state, check, generator=generator)
-            write_checkpoint(self.folder / f"proposed-{number:03d}.safetensors", _tensors(state), {})
-        found["calls_judged"] = int(header["calls"]) + self.reduced.calls - before
-        write_text(self._judgement(number), json.dumps(found, indent=2) + "\n")
+            self.files.write_proposed(number, state)
+        self.files.write_judgement(number, {**found, "calls_judged": self.calls})
+
+    def _earlier(self, number: int, samples: int) -> Tensor:
+        """Draws conformations of the lowest rung that were kept before the walkers came to where they are."""
+        x, _, _ = self.buffer.rung(0)
+        before = max(len(x) - self.config.columns, min(len(x), self.config.columns))
+        generator = generator_for(self.train.seed, FIT_STREAM, number)
+        return x[torch.randint(before, (samples,), generator=generator)]
 
     def _next_round(self, number: int, denoiser: NetworkDenoiser) -> None:
-        proposed = self.folder / f"proposed-{number - 1:03d}.safetensors"
-        state, _ = self._state(number - 1)
         if self.config.objective in ON_POLICY:
-            self._draw(number, state, denoiser)
-            return
-        if self.config.proposes:
-            tensors, _ = read_checkpoint(proposed)
-            state = _state_of(tensors)
-        self._collect(number, state, generator_for(self.train.seed, COLLECT_STREAM, number), self.rounds[number - 1])
+            self._draw(number, denoiser)
+        else:
+            proposes = self.config.proposes
+            state = self.files.read_proposed(number - 1) if proposes else self.files.read(number - 1)[1]
+            self._collect(number, state, generator_for(self.train.seed, COLLECT_STREAM, number))
 
-    def _collect(self, number: int, state: LadderState, generator: torch.Generator, last: Mapping[str, Any]) -> None:
-        before = self.reduced.calls
-        frames, state = run_sweeps(self.engine, state, sweeps=self.config.sweeps, every=self.config.every, generator=generator)
+    def _collect(self, number: int, state: LadderState, generator: torch.Generator) -> None:
+        sweeps, every = self.config.sweeps, self.config.every
+        frames, state = run_sweeps(self.engine, state, sweeps=sweeps, every=every, generator=generator)
         frames, refused = self._accepted(frames)
-        already = int(last.get("calls_judged", 0))
-        header = {
-            "calls": already + (self.reduced.calls if number == 0 else self.reduced.calls - before),
-            "refused": refused,
-            "move_acceptance": [round(float(a), 4) for a in state.move_acceptance],
-            "swap_acceptance": [round(float(a), 4) for a in state.swap_acceptance],
-            "round_trips": state.round_trips,
-        }
-        arrays = {"frames.x": frames.x.float(), "frames.u": frames.u.double(), "frames.force": frames.force.float()}
-        write_checkpoint(self._path(number), {**arrays, **_tensors(state)}, header)
+        self.files.write(number, frames, state, calls=self.calls, refused=refused, engine=True)
 
-    def _draw(self, number: int, state: LadderState, denoiser: NetworkDenoiser) -> None:
+    def _draw(self, number: int, denoiser: NetworkDenoiser) -> None:
         """Draws the conformations of a round from the model itself, at every temperature."""
         generator = generator_for(self.train.seed, COLLECT_STREAM, number)
+        _, state, _ = self.files.read(number - 1)
         levels = noise_grid(denoiser.process, GridConfig(steps=self.config.path_levels, spacing="log", end="flow"))
         count = self.config.columns * (self.config.sweeps // self.config.every)
         like = State({self.field: torch.zeros(count, *state.walkers.x.shape[1:])})
-        before, rungs = self.reduced.calls, []
+        rungs, refused = [], 0
         for beta in self.config.betas:
             drawn = draw(Euler(), self.bind(denoiser, beta), like, levels, generator=generator)
-            found = evaluate(drawn.fields[self.field], self.reduced)
-            finite = torch.isfinite(found.u).nonzero()[:, 0]
-            if not len(finite):
+            found = evaluate(drawn.fields[self.field].to(self.dtype), self.reduced)
+            finite = torch.isfinite(found.u)
+            if not bool(finite.any()):
                 raise DivergenceError(
-                    f"round {number}: every sample of the model has an infinite energy; train longer or with `anneal`"
+                    f"round {number + 1}: every sample of the model has an infinite energy; train longer or with `anneal`"
                 )
-            chosen = found[finite[torch.arange(count) % len(finite)]]
+            own = finite if self.accept is None else finite & self.accept(found.x)
+            # a young model has no sample that belongs to the system; it learns from the forces of what it has
+            good = (own if bool(own.any()) else finite).nonzero()[:, 0]
+            refused += count - int(own.sum())
+            chosen = found[good[torch.arange(count) % len(good)]]
             rungs.append((chosen.x, chosen.u, chosen.force))
         frames = Frames(*(torch.stack(part) for part in zip(*rungs, strict=True)))
-        header = {
-            "calls": int(self.rounds[-1]["calls_judged"]) + self.reduced.calls - before,
-            "refused": 0,
-            "move_acceptance": [],
-            "swap_acceptance": [],
-            "round_trips": 0,
-        }
-        arrays = {"frames.x": frames.x.float(), "frames.u": frames.u.double(), "frames.force": frames.force.float()}
-        write_checkpoint(self._path(number), {**arrays, **_tensors(state)}, header)
+        self.files.write(number, frames, state, calls=self.calls, refused=refused, engine=False)
 
     def _accepted(self, frames: Frames) -> tuple[Frames, int]:
         """Replaces frames that do not belong to the system by others of their rung."""
@@ -298,33 +305,26 @@ class EnergyTraining:
         return Frames(*(torch.stack(part) for part in zip(*parts, strict=True))), refused
 
     def _read(self, number: int) -> None:
-        tensors, header = read_checkpoint(self._path(number))
+        frames, _, known = self.files.read(number)
         if self.config.objective in ON_POLICY:
             self.buffer.clear()  # own samples of an older model teach nothing
-        self.buffer.add(tensors["frames.x"], tensors["frames.u"], tensors["frames.force"])
-        known = {key: header[key] for key in ("calls", "refused", "move_acceptance", "swap_acceptance", "round_trips")}
-        self.rounds.append({"round": number, "frames_per_rung": tensors["frames.u"].shape[1], **known})
+        self.buffer.add(frames.x, frames.u, frames.force)
+        self.rounds.append({"round": number, "frames_per_rung": frames.u.shape[1], **known})
+        self._known(int(known["calls"]))
 
-    def _state(self, number: int) -> tuple[LadderState, dict[str, Any]]:
-        tensors, header = read_checkpoint(self._path(number))
-        return _state_of(tensors), header
-
-    def _path(self, number: int) -> Path:
-        return self.folder / f"round-{number:03d}.safetensors"
-
-    def _judgement(self, number: int) -> Path:
-        return self.folder / f"round-{number:03d}.json"
+    def _known(self, calls: int) -> None:
+        """Takes the number of energy calls at this point of the run from its files."""
+        self._calls, self._mark = calls, self.reduced.calls
 
     def _progress(self, number: int, doing: str, *, step: int | None = None, loss: float | None = None) -> EnergyProgress:
-        last = next((entry for entry in reversed(self.rounds) if "ess" in entry), {})
-        done = self.train.steps * number // self.config.rounds if step is None else step
+        last: dict[str, Any] = next((entry for entry in reversed(self.rounds) if "ess" in entry), {})
         return EnergyProgress(
             round=number,
             rounds=self.config.rounds,
-            step=done,
+            step=self.train.steps * number // self.config.rounds if step is None else step,
             steps=self.train.steps,
             doing=doing,
-            calls=max(self.reduced.calls, int(self.rounds[-1]["calls"]) if self.rounds else 0),
+            calls=self.calls,
             loss=loss,
             ess=last.get("ess"),
             elbo=last.get("elbo"),
@@ -339,22 +339,3 @@ def _twin(denoiser: NetworkDenoiser) -> NetworkDenoiser:
     twin._modules = dict(denoiser._modules)
     twin.network = copy.deepcopy(denoiser.network)
     return twin.requires_grad_(False).eval()
-
-
-def _tensors(state: LadderState) -> dict[str, Tensor]:
-    return {f"state.{name}": torch.from_numpy(value) for name, value in state.to_arrays().items()}
-
-
-def _state_of(tensors: Mapping[str, Tensor]) -> LadderState:
-    arrays = {name.removeprefix("state."): value.numpy() for name, value in tensors.items() if name.startswith("state.")}
-    if not arrays:
-        raise CheckpointError(
-            "round of a training from an energy: the file has no state of the ladder; delete it to collect anew"
-        )
-    return LadderState.from_arrays(arrays)
-
-
-def _defining(config: TrainConfig) -> dict[str, Any]:
-    from equilibra.train.run import FREE_TO_CHANGE
-
-    return {key: value for key, value in dataclasses.asdict(config).items() if key not in FREE_TO_CHANGE}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -76,7 +77,9 @@ def train_molecule_on_energy(
         CheckpointError: If the folder holds another run.
         DivergenceError: If training diverges; the last good checkpoint is kept.
     """
-    config, train, folder = config or MOLECULE, train or TrainConfig(), Path(folder)
+    config = MOLECULE if config is None else config
+    train = TrainConfig() if train is None else train
+    folder = Path(folder)
     system = source if isinstance(source, MoleculeSystem) else molecule_system(source)
     potential = molecule_energy(system, energy, compile=train.compile) if isinstance(energy, str) else energy
     reduced = ReducedEnergy.at(potential, temperature)
@@ -88,37 +91,39 @@ def train_molecule_on_energy(
 
     network_config = molecule_network_config(**{"conditions": int(config.rungs > 1), **(network or {})})
 
-    def parts(scale: float) -> tuple[Any, torch.nn.Module]:
-        process = molecule_process(scale, sigma_min=SIGMA_MIN)
+    def parts(training: EnergyTraining, scale: float) -> tuple[Any, torch.nn.Module]:
+        process, seed = molecule_process(scale, sigma_min=SIGMA_MIN), training.train.seed
         return make_objective(
-            config,
-            train,
-            reduced,
-            lambda parametrisation: molecule_denoiser(
-                process, network_config, parametrisation=parametrisation, seed=train.seed
-            ),
+            training.config,
+            training.train,
+            training.reduced,
+            lambda kind: molecule_denoiser(process, network_config, parametrisation=kind, seed=seed),
         )
 
-    def ladder(config: EnergyConfig, train: TrainConfig) -> EnergyTraining:
+    def training_of(config: EnergyConfig, train: TrainConfig, reduced: ReducedEnergy) -> EnergyTraining:
         return EnergyTraining(system.features, reduced, config, train, folder, dtype=torch.float32, accept=accept, field=FIELD)
 
-    if minutes is not None:
+    asked = config, train
 
-        def measure() -> Cost:
-            trial = ladder(config, train)
-            denoiser, objective = parts(1.0)
-            return measured(trial.engine, positions, trial.buffer, denoiser, objective, trial.config, trial.train)
+    def measure() -> Cost:
+        # calls of the measurement are no calls of the run
+        trial = training_of(*asked, ReducedEnergy(potential, reduced.kt))
+        denoiser, objective = parts(trial, 1.0)
+        return measured(trial.engine, positions, trial.buffer, denoiser, objective, trial.config, trial.train)
 
-        config, train = planned(folder, minutes, config, train, measure)
-    training = ladder(config, train)
+    config, train, plan = planned(folder, minutes, config, train, measure)
+    training = training_of(config, train, reduced)
     identity = {
         "kind": "training of a molecule from its energy",
         "name": name,
         "system": system.digest,
         "potential": potential.name,
+        "network": dataclasses.asdict(network_config),
+        "start": hashlib.sha256(np.ascontiguousarray(positions.numpy()).tobytes()).hexdigest(),
+        **plan,
     }
     training.first_round(positions, identity=identity, progress=progress)
-    denoiser, objective = parts(round(training.buffer.scale(), 4))
+    denoiser, objective = parts(training, round(training.buffer.scale(), 4))
     run = training.run(denoiser, objective=objective, progress=progress)
     last = run.rounds[-1]
     hottest = temperature * (config.hottest if config.rungs > 1 else 1.0)
@@ -166,10 +171,11 @@ def _card(
     last: dict[str, Any],
 ) -> Card:
     span = f"{temperature:g} K" if hottest == temperature else f"{temperature:g} to {hottest:g} K"
+    low, high = ("an unknown number" if last[key] is None else f"{last[key]:.2f}" for key in ("elbo", "eubo"))
     return Card(
         summary=f"{system.name}, trained from the energy '{energy.name}' at {span} with {calls:,} energy calls ({config.objective}).",
         not_good_for="Any other molecule, energy or solvent. States that the parallel tempering of its training did not reach are missing: "
         "compare with a longer run before trusting rare states.",
-        data=f"Own samples of the energy; at the end the effective share of {last['path_samples']} samples was {last['ess']:.3f}, and log Z lies "
-        f"between {last['elbo']:.2f} and {last['eubo']:.2f}.",
+        data=f"Own samples of the energy. At the end the ESS of {last['path_samples']} samples was {100 * last['ess']:.1f} %, and log Z between {low} "
+        f"and {high} at {temperature:g} K.",
     )

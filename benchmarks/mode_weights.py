@@ -283,7 +283,7 @@ def annealed(rungs: int, hottest: float, m: float, options: argparse.Namespace, 
         training.first_round(x, identity={"kind": "mode weights"}, progress=lambda state: None)
         denoiser = denoiser_of(scale_of(x), seed, conditions=int(rungs > 1))
         run = training.run(denoiser)
-        state, _ = training._state(config.rounds - 1)
+        _, state, _ = training.files.read(config.rounds - 1)
     seconds = time.perf_counter() - begin
     if options.verbose:
         for entry in run.rounds:

@@ -107,7 +107,7 @@ def watch_energy(ctx: typer.Context, out: Path, train: Callable[[Callable[["Ener
             if state.loss is not None:
                 note += f", step {state.step:,}/{state.steps:,} loss {state.loss:.4f}"
             if state.ess is not None:
-                note += f", ESS {100 * state.ess:.1f} %, log Z {_bracket(state)}"
+                note += f", ESS {100 * state.ess:.1f} %, log Z {state.log_z}"
             shown.update(state.step, total=state.steps, note=note)
 
         model = train(progress)
@@ -118,15 +118,10 @@ def watch_energy(ctx: typer.Context, out: Path, train: Callable[[Callable[["Ener
 
 def _judged(state: "EnergyProgress") -> str:
     parts = [f"{state.calls:,} energy calls", f"ESS {100 * (state.ess or 0.0):.1f} % of the model's samples"]
-    parts.append(f"log Z {_bracket(state)}")
+    parts.append(f"log Z {state.log_z}")
     if state.accepted is not None:
         parts.append(f"{100 * state.accepted:.0f} % of its proposals accepted")
     return ", ".join(parts)
-
-
-def _bracket(state: "EnergyProgress") -> str:
-    low, high = ("unknown" if value is None else f"{value:.2f}" for value in (state.elbo, state.eubo))
-    return f"between {low} and {high}"
 
 
 def watch(ctx: typer.Context, out: Path, config: TrainConfig, train: Callable[[Progress], "Model"]) -> None:

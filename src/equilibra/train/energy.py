@@ -64,6 +64,18 @@ class EnergyProgress:
     eubo: float | None = None
     accepted: float | None = None
 
+    @property
+    def log_z(self) -> str:
+        """What the bounds say of log Z, in words."""
+        return log_z_words(self.elbo, self.eubo)
+
+
+def log_z_words(elbo: float | None, eubo: float | None) -> str:
+    """Returns a bracket of log Z in words, for people; a bound that is None is not known."""
+    if elbo is None:
+        return "unknown" if eubo is None else f"at most {eubo:.2f}"
+    return f"at least {elbo:.2f}" if eubo is None else f"between {elbo:.2f} and {eubo:.2f}"
+
 
 Progress = Callable[[EnergyProgress], None]
 

@@ -71,6 +71,8 @@ class EnergyConfig:
             raise ConfigError(f"every: got {self.every}, expected at most the {self.sweeps} sweeps of a round")
         if not (self.step > 0.0 and math.isfinite(self.step)):
             raise ConfigError(f"step: got {self.step}, expected a positive number")
+        if not 0.0 < self.focus <= 1.0:
+            raise ConfigError(f"focus: got {self.focus}, expected a share above 0 and up to 1")
         if self.rungs > 1 and not (self.hottest > 1.0 and math.isfinite(self.hottest)):
             raise ConfigError(f"hottest: got {self.hottest}, expected the highest temperature over the lowest, above 1")
 

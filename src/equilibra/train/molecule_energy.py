@@ -27,7 +27,7 @@ from equilibra.systems.molecule.validity import check
 from equilibra.systems.scope import Scope
 from equilibra.train.budget import Cost, measured, planned
 from equilibra.train.config import TrainConfig
-from equilibra.train.energy import EnergyTraining, Progress
+from equilibra.train.energy import EnergyTraining, Progress, log_z_words
 from equilibra.train.energy_config import MOLECULE, EnergyConfig
 from equilibra.train.energy_objective import make_objective
 from equilibra.train.molecule import read_molecule
@@ -171,11 +171,10 @@ def _card(
     last: dict[str, Any],
 ) -> Card:
     span = f"{temperature:g} K" if hottest == temperature else f"{temperature:g} to {hottest:g} K"
-    low, high = ("an unknown number" if last[key] is None else f"{last[key]:.2f}" for key in ("elbo", "eubo"))
     return Card(
         summary=f"{system.name}, trained from the energy '{energy.name}' at {span} with {calls:,} energy calls ({config.objective}).",
         not_good_for="Any other molecule, energy or solvent. States that the parallel tempering of its training did not reach are missing: "
         "compare with a longer run before trusting rare states.",
-        data=f"Own samples of the energy. At the end the ESS of {last['path_samples']} samples was {100 * last['ess']:.1f} %, and log Z between {low} "
-        f"and {high} at {temperature:g} K.",
+        data=f"Own samples of the energy. At the end the ESS of {last['path_samples']} samples was {100 * last['ess']:.1f} %, and log Z "
+        f"{log_z_words(last['elbo'], last['eubo'])} at {temperature:g} K.",
     )

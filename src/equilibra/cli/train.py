@@ -1,5 +1,6 @@
 """`equilibra train`: a model from trajectories, or from an energy."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,6 +20,8 @@ EXAMPLE = (
 )
 DEFAULT = TrainConfig()
 SIZES = ("dim", "pair_dim", "layers", "heads", "expansion", "basis", "channels")
+FROM_ENERGY = ("source", "minutes", "objective", "rounds", "rungs", "top_temperature", "walkers", "sweeps")
+"""Options of a training from an energy alone."""
 
 
 def run(
@@ -107,11 +110,12 @@ def run(
             "train: got neither --energy nor a --trajectory with its --topology; give trajectories to learn from, or an energy such as "
             '`equilibra train molecule "CCO" --energy mmff94 --minutes 30 -o runs/mine/`'
         )
-    if source is not None or minutes is not None:
-        what = f"the molecule '{source}'" if source is not None else "--minutes"
+    if source is not None:
         raise InputError(
-            f"train: {what} has a meaning with --energy only; from trajectories the molecule is that of --topology"
+            f"train: the molecule '{source}' has a meaning with --energy only; from trajectories the molecule is that of --topology"
         )
+    for option in _given(ctx, FROM_ENERGY):
+        raise InputError(f"train: {option} has a meaning with --energy only; leave it out, or give an energy")
     files = options.files_of(given)
 
     from equilibra.train.molecule import train_molecule
@@ -145,6 +149,13 @@ def _from_energy(ctx: typer.Context, given: dict[str, Any], config: TrainConfig,
         raise InputError("train: a --trajectory to start from needs its --topology, and the other way round")
     if given["source"] is None and given["topology"] is None:
         raise InputError("train: got no molecule; name it after the domain, or give --trajectory and --topology to start from")
+    for option in _given(ctx, ("forces", "use_forces")):
+        raise InputError(f"train: {option} has no meaning with --energy, whose own forces are used; leave it out")
+    if minutes is not None:
+        for option in _given(ctx, ("steps", "sweeps")):
+            raise InputError(f"train: got {option} and --minutes, which sets it; leave one of them out")
+    if top is not None and given["rungs"] == 1:
+        raise InputError("--top-temperature: got one with --rungs 1, a ladder without a top; leave one of them out")
     writable(given["out"])
     ladder = dataclasses.replace(
         MOLECULE,
@@ -182,6 +193,12 @@ def _from_energy(ctx: typer.Context, given: dict[str, Any], config: TrainConfig,
             progress=progress,
         ),
     )
+
+
+def _given(ctx: typer.Context, names: Iterable[str]) -> list[str]:
+    """Returns those options that the command line names, as they are typed."""
+    sources = {name: ctx.get_parameter_source(name) for name in names}
+    return ["--" + name.replace("_", "-") for name, source in sources.items() if source is not None and source.name == "COMMANDLINE"]
 
 
 def _sizes(texts: list[str]) -> dict[str, int]:

@@ -13,7 +13,8 @@ from typing import Any, Literal, Protocol, Self, get_args
 import torch
 from torch import Tensor
 
-from equilibra.diffusion.denoiser import BoundDenoiser, NetworkDenoiser
+from equilibra.diffusion.denoiser import BoundDenoiser
+from equilibra.diffusion.objectives.choose import TrainedDenoiser
 from equilibra.diffusion.process import Process
 from equilibra.diffusion.text import process_from_dict, process_to_dict
 from equilibra.energies.energy import Energy
@@ -43,7 +44,7 @@ class Domain(Protocol):
     def systems(self, source: Any) -> list[Any]:
         """Reads the systems of a user's input."""
 
-    def denoiser(self, process: Process, network: Mapping[str, Any], parametrisation: Any) -> NetworkDenoiser:
+    def denoiser(self, process: Process, network: Mapping[str, Any], parametrisation: Any) -> TrainedDenoiser:
         """Makes the denoiser from the JSON form of its network."""
 
     def template(self, system: Any, n: int) -> Any:
@@ -92,7 +93,7 @@ class Model:
 
     name: str
     domain: str
-    denoiser: NetworkDenoiser
+    denoiser: TrainedDenoiser
     network: Mapping[str, Any]
     sampler: SamplerConfig
     scope: Scope

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from equilibra.data.replay import ReplayBuffer, conditions
-from equilibra.diffusion.denoiser import BoundDenoiser, NetworkDenoiser
+from equilibra.diffusion.denoiser import BoundDenoiser
+from equilibra.diffusion.objectives.choose import TrainedDenoiser
 from equilibra.energies.energy import ReducedEnergy
 from equilibra.energies.hamiltonian import HamiltonianMoves
 from equilibra.energies.ladder_state import LadderState
@@ -176,7 +177,7 @@ class EnergyTraining:
 
     def run(
         self,
-        denoiser: NetworkDenoiser,
+        denoiser: TrainedDenoiser,
         *,
         objective: torch.nn.Module | None = None,
         progress: Progress = lambda state: None,
@@ -231,14 +232,14 @@ class EnergyTraining:
             progress(self._progress(number, "judged", step=until))
         return EnergyRun(weights, self.buffer, self.rounds, self.calls)
 
-    def bind(self, denoiser: NetworkDenoiser, beta: float = 1.0) -> BoundDenoiser:
+    def bind(self, denoiser: TrainedDenoiser, beta: float = 1.0) -> BoundDenoiser:
         """Returns the denoiser of the system at an inverse temperature relative to the lowest rung."""
         features = self.features.shared()
         if self.config.rungs > 1:
             features = features.conditioned(conditions(torch.tensor([beta], dtype=torch.float64)))
         return BoundDenoiser(denoiser.process, denoiser, features)
 
-    def _judge(self, number: int, denoiser: NetworkDenoiser) -> None:
+    def _judge(self, number: int, denoiser: TrainedDenoiser) -> None:
         """Judges the model after a round, and lets it propose its samples."""
         generator = generator_for(self.train.seed, JUDGE_STREAM, number)
         config, (_, state, _) = self.config, self.files.read(number)
@@ -261,7 +262,7 @@ class EnergyTraining:
         generator = generator_for(self.train.seed, FIT_STREAM, number)
         return x[torch.randint(before, (samples,), generator=generator)]
 
-    def _next_round(self, number: int, denoiser: NetworkDenoiser) -> None:
+    def _next_round(self, number: int, denoiser: TrainedDenoiser) -> None:
         if self.config.objective in ON_POLICY:
             self._draw(number, denoiser)
         else:
@@ -275,7 +276,7 @@ class EnergyTraining:
         frames, refused = self._accepted(frames)
         self.files.write(number, frames, state, calls=self.calls, refused=refused, engine=True)
 
-    def _draw(self, number: int, denoiser: NetworkDenoiser) -> None:
+    def _draw(self, number: int, denoiser: TrainedDenoiser) -> None:
         """Draws the conformations of a round from the model itself, at every temperature."""
         generator = generator_for(self.train.seed, COLLECT_STREAM, number)
         _, state, _ = self.files.read(number - 1)
@@ -345,7 +346,7 @@ class EnergyTraining:
         )
 
 
-def _twin(denoiser: NetworkDenoiser) -> NetworkDenoiser:
+def _twin(denoiser: TrainedDenoiser) -> TrainedDenoiser:
     """Returns a denoiser with a network of its own, for the averaged weights; a process is shared, not copied."""
     twin = copy.copy(denoiser)
     twin._modules = dict(denoiser._modules)

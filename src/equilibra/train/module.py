@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from equilibra.diffusion.denoiser import NetworkDenoiser
 from equilibra.diffusion.objectives.batch import TrainingBatch
+from equilibra.diffusion.objectives.choose import TrainedDenoiser
 from equilibra.errors import CheckpointError, DivergenceError
 from equilibra.state.randomness import generator_for
 from equilibra.train.average import WeightAverage
@@ -78,7 +78,7 @@ class DenoiserTraining(lightning.LightningModule):
 
     def __init__(
         self,
-        denoiser: NetworkDenoiser,
+        denoiser: TrainedDenoiser,
         objective: torch.nn.Module,
         config: TrainConfig,
         folder: Path,

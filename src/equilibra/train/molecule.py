@@ -121,6 +121,11 @@ def fine_tune(
     config = config or FINE_TUNING
     if model.domain != "molecule":
         raise InputError(f"fine-tune: the model '{model.name}' is of the domain '{model.domain}', expected 'molecule'")
+    if model.scope.temperatures is not None:
+        raise InputError(
+            f"fine-tune: the model '{model.name}' knows a range of temperatures, which data of one cannot keep up; train it further with "
+            "`equilibra train --energy`, its trajectories as --trajectory to start from"
+        )
     conformations = [read_molecule(files, temperature=temperature) for files in entries]
     _check_elements(conformations, model)
     data = ConformationData(conformations)

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from equilibra.atomic import write_text
-from equilibra.diffusion.denoiser import NetworkDenoiser
+from equilibra.diffusion.objectives.choose import TrainedDenoiser
 from equilibra.diffusion.objectives.noise_levels import NoiseLevels
 from equilibra.diffusion.objectives.score_matching import ScoreMatching
 from equilibra.errors import ConfigError
@@ -30,7 +30,7 @@ FREE_TO_CHANGE = ("checkpoint_every", "threads", "compile", "accelerator")
 
 
 def train_denoiser(
-    denoiser: NetworkDenoiser,
+    denoiser: TrainedDenoiser,
     data: BatchSource,
     config: TrainConfig,
     folder: Path,

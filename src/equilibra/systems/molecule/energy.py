@@ -66,12 +66,12 @@ def conformers(system: MoleculeSystem, n: int, *, seed: int) -> np.ndarray:
     They are sensible starting points, no samples of any distribution. References: Riniker and Landrum (2015).
     """
     from rdkit import Chem
-    from rdkit.Chem import AllChem
+    from rdkit.Chem import rdDistGeom
 
     mol = Chem.Mol(system.mol)
-    parameters = AllChem.ETKDGv3()
+    parameters: Any = rdDistGeom.ETKDGv3()
     parameters.randomSeed = int(np.random.SeedSequence([seed]).generate_state(1)[0] >> 1)
-    found = AllChem.EmbedMultipleConfs(mol, max(n - 1, 0), parameters) if n > 1 else []
+    found = rdDistGeom.EmbedMultipleConfs(mol, max(n - 1, 0), parameters) if n > 1 else []
     positions: Sequence[Any] = [mol.GetConformer(int(number)).GetPositions() for number in found]
     everything = np.stack([np.asarray(system.reference), *positions])
     return everything[check(everything, system).valid | (np.arange(len(everything)) == 0)]

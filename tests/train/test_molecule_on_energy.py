@@ -1,0 +1,245 @@
+"""A molecule from its energy alone: the model that comes out, what it may be asked, and what is refused before any training."""
+
+import dataclasses
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from equilibra.energies.adapters import CallableEnergy
+from equilibra.errors import CheckpointError, InputError, ShapeError
+from equilibra.systems import model as models
+from equilibra.systems.molecule.energy import molecule_energy
+from equilibra.systems.molecule.system import molecule_system
+from equilibra.train import molecule_energy as module
+from equilibra.train.budget import Cost
+from equilibra.train.energy_config import EnergyConfig
+from equilibra.train.molecule import fine_tune
+from equilibra.train.molecule_energy import train_molecule_on_energy
+from equilibra.units import thermal_energy
+
+TINY = EnergyConfig(
+    rounds=2,
+    rungs=2,
+    hottest=1.5,
+    columns=4,
+    leapfrog=5,
+    moves=1,
+    burn_in=20,
+    sweeps=6,
+    every=2,
+    path_levels=10,
+    path_samples=8,
+)
+
+
+@pytest.fixture(scope="module")
+def trained(config, network, tmp_path_factory):
+    """A model of ethanol after a few steps, its folder, and what progress told."""
+    folder, told = tmp_path_factory.mktemp("ethanol-energy") / "run", []
+    options = {"name": "tiny", "network": network, "progress": told.append}
+    return train_molecule_on_energy("CCO", folder, "mmff94", TINY, config(), **options), folder, told
+
+
+def test_the_saved_model_is_the_returned_one_and_says_what_it_is(trained):
+    model, folder, _ = trained
+    loaded = models.load(folder)
+    assert loaded.sha256 == model.sha256
+    assert loaded.scope == model.scope
+    assert loaded.scope.systems == ("CCO",)
+    assert loaded.scope.elements == (1, 6, 8)
+    assert loaded.scope.temperature == 300.0
+    assert tuple(loaded.scope.temperatures) == (300.0, 450.0)
+    calls = json.loads((folder / "round-001.json").read_text())["calls_judged"]
+    assert f"CCO, trained from the energy 'mmff94' at 300 to 450 K with {calls:,} energy calls (anneal)" in loaded.card.summary
+    assert "Any other molecule" in loaded.card.not_good_for
+    assert "ESS of 8 samples" in loaded.card.data
+    assert "log Z" in loaded.card.data
+    for name, value in model.denoiser.network.state_dict().items():
+        assert torch.equal(value, loaded.denoiser.network.state_dict()[name])
+    assert not any(p.requires_grad for p in loaded.denoiser.parameters())
+
+
+def test_progress_counts_the_first_check_as_well(trained):
+    _, _, told = trained
+    assert told[0].calls == 32
+    assert told[-1].doing == "judged"
+
+
+def test_the_same_call_goes_on_and_another_is_refused(trained, config, network):
+    model, folder, _ = trained
+    again = train_molecule_on_energy("CCO", folder, "mmff94", TINY, config(), name="tiny", network=network)
+    assert again.sha256 == model.sha256
+    for change, words in (
+        ({"energy": "mmff94s"}, "another run: its potential is \"mmff94\", this run's is \"mmff94s\""),
+        ({"temperature": 310.0}, "another run: its kt is"),
+        ({"network": {**network, "dim": 32}}, "another run: its network.dim is 16, this run's is 32"),
+        ({"source": "COC"}, "another run: its start is"),
+        ({"minutes": 5.0}, "holds a run without a time budget, got one of 5 minutes"),
+    ):
+        with pytest.raises(CheckpointError, match=words):
+            values = {"source": "CCO", "energy": "mmff94", "network": network, "name": "tiny", **change}
+            train_molecule_on_energy(folder=folder, config=TINY, train=config(), **values)
+
+
+@pytest.fixture(scope="module")
+def water(config, tmp_path_factory):
+    """A model of water that has learned something, in some seconds."""
+    size = {"dim": 32, "pair_dim": 16, "layers": 1, "heads": 4, "basis": 16, "channels": 8}
+    learn = config(steps=160, batch_size=32, warmup=20, learning_rate=3e-3, ema=0.98, log_every=40, checkpoint_every=1000)
+    ladder = dataclasses.replace(TINY, columns=8, burn_in=60, sweeps=40, leapfrog=10)
+    return train_molecule_on_energy("O", tmp_path_factory.mktemp("water") / "run", "mmff94", ladder, learn, network=size)
+
+
+def test_a_model_from_an_energy_samples_at_its_temperatures(water):
+    """Bonds of water under MMFF94: their width goes with the square root of the temperature."""
+    spread = {}
+    for temperature in (300.0, 450.0):
+        ensemble = water.sample("O", 400, seed=0, temperature=temperature)
+        assert len(ensemble) == 400
+        assert ensemble.provenance["temperature_k"] == temperature
+        bonds = np.linalg.norm(ensemble.positions[:, 1:] - ensemble.positions[:, :1], axis=-1)
+        assert abs(bonds.mean() - 0.97) < 0.03
+        spread[temperature] = bonds.std()
+    assert 0.015 < spread[300.0] < 0.06
+    assert spread[450.0] > 1.05 * spread[300.0]
+    with pytest.raises(InputError, match="temperature: got 500 K, but the model 'molecule' was trained from 300 to 450 K"):
+        water.sample("O", 10, temperature=500.0)
+
+
+def test_weighted_samples_and_the_judgement_agree_on_log_z(water):
+    ensemble = water.sample("O", 200, seed=1, energy="mmff94", levels=20)
+    record = ensemble.provenance["path_weights"]
+    assert math.isfinite(record["log_z"])
+    assert record["elbo"] < record["log_z"] + 1e-9
+    low, high = (float(word) for word in water.card.data.split("between ")[1].split(" at ")[0].split(" and "))
+    assert low < record["log_z"] < high + 5.0
+
+
+def test_a_model_of_several_temperatures_is_not_fine_tuned_on_one(trained, ethanol, config, tmp_path):
+    with pytest.raises(InputError, match="fine-tune: the model 'tiny' knows a range of temperatures"):
+        fine_tune(trained[0], [ethanol], tmp_path / "run", config())
+    assert not (tmp_path / "run").exists()
+
+
+def test_one_rung_makes_a_model_of_one_temperature(config, network, tmp_path):
+    ladder = dataclasses.replace(TINY, rungs=1, objective="tsm")
+    model = train_molecule_on_energy("O", tmp_path / "run", "mmff94", ladder, config(), network=network)
+    assert model.scope.temperatures is None
+    assert "at 300 K" in model.card.summary
+    with pytest.raises(InputError, match="knows one temperature, 300 K"):
+        model.scope.conditions(310.0, model.name)
+
+
+def test_a_function_of_the_users_own_and_frames_to_start_from(ethanol, config, network, tmp_path):
+    system = molecule_system(ethanol.topology)
+    centre = torch.tensor(system.reference - system.reference.mean(axis=0)).float()
+
+    def springs(x):
+        return 12.0 * (x - x.mean(1, keepdim=True) - centre.to(x)).square().sum((1, 2))
+
+    own = CallableEnergy(springs, system.atoms, name="springs")
+    model = train_molecule_on_energy(system, tmp_path / "run", own, TINY, config(), network=network, start=[ethanol])
+    assert "trained from the energy 'springs'" in model.card.summary
+    rounds = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert rounds["potential"] == "springs"
+
+
+def refuses(match, tmp_path, *, error=InputError, source="CCO", energy="mmff94", **options):
+    with pytest.raises(error, match=match):
+        train_molecule_on_energy(source, tmp_path / "run", energy, TINY, **options)
+    assert not (tmp_path / "run").exists()
+
+
+def test_what_cannot_be_trained_is_refused_before_anything_is_written(make_files, ethanol, config, tmp_path):
+    options = {"train": config()}
+    refuses("unknown energy 'mmff95'; did you mean 'mmff94'", tmp_path, energy="mmff95", **options)
+    for temperature in (0.0, -300.0, math.nan):
+        refuses("temperature: got", tmp_path, temperature=temperature, **options)
+    refuses("mmff94 has no parameters", tmp_path, source="[Xe]", **options) if False else None
+    other = make_files(tmp_path / "other", "COC", 5)
+    refuses("start: .* other atoms, bonds or stereochemistry than CCO", tmp_path, start=[other], **options)
+    system = molecule_system("CCO")
+
+    def function(value):
+        return CallableEnergy(value, system.atoms, name="mine")
+
+    refuses(
+        "energy 'mine': conformation 0 of .* has the energy nan kT",
+        tmp_path,
+        source=system,
+        energy=function(lambda x: x.sum((1, 2)) * math.nan),
+        **options,
+    )
+    refuses(
+        r"energy 'mine': got shape \(\d+, 9\), expected one per conformation",
+        tmp_path,
+        error=ShapeError,
+        source=system,
+        energy=function(lambda x: x.square().sum(2)),
+        **options,
+    )
+    refuses(
+        r"positions for the energy 'mine': got shape",
+        tmp_path,
+        error=ShapeError,
+        source=system,
+        energy=CallableEnergy(lambda x: x.square().sum((1, 2)), 4, name="mine"),
+        **options,
+    )
+    refuses("mmff94: got 1 atoms", tmp_path, source="[Ar]", **options)
+
+
+def test_a_time_budget_is_planned_once(monkeypatch, config, network, tmp_path):
+    measured = []
+
+    def measure(*arguments):
+        measured.append(arguments)
+        return Cost(sweep=0.5, step=0.25, call=0.01, overhead=0.2)
+
+    monkeypatch.setattr(module, "measured", measure)
+
+    def go(minutes, **options):
+        return train_molecule_on_energy(
+            "O", tmp_path / "run", "mmff94", ladder, config(), network=network, minutes=minutes, **options
+        )
+
+    ladder = dataclasses.replace(TINY, burn_in=4)
+    with pytest.raises(InputError, match=r"minutes: got 0\.5, which leaves \d+ steps .* expected at least 0\.7 minutes"):
+        go(0.5)
+    assert not (tmp_path / "run").exists()
+
+    def stop(state):
+        if state.doing == "training":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        go(0.8, progress=stop)
+    assert len(measured) == 2
+    plan = json.loads((tmp_path / "run" / "run.json").read_text())["plan"]
+    assert plan["minutes"] == 0.8
+    assert plan["cost"]["sweep"] == 0.5
+    model = go(0.8)
+    assert len(measured) == 2
+    rounds = [json.loads((tmp_path / "run" / "training" / "log.jsonl").read_text().splitlines()[-1])]
+    assert rounds[0]["step"] == plan["steps"] == 132
+    assert model.scope.systems == ("O",)
+    for minutes, words in ((0.9, "of 0.8 minutes, got one of 0.9 minutes"), (None, "0.8 minutes, got one without a time budget")):
+        with pytest.raises(CheckpointError, match=words):
+            go(minutes)
+
+
+def test_calls_of_a_measurement_are_no_calls_of_the_run(config, network, tmp_path):
+    told = []
+    ladder = dataclasses.replace(TINY, burn_in=2, rounds=1)
+    train_molecule_on_energy("O", tmp_path / "run", "mmff94", ladder, config(batch_size=2), network=network, minutes=0.3, progress=told.append)
+    plan = json.loads((tmp_path / "run" / "run.json").read_text())["plan"]
+    assert all(value >= 0.0 for value in plan["cost"].values())
+    assert plan["steps"] >= 100
+    starts = told[0].calls
+    # trial, check and placing of the walkers; then burn-in and sweeps of 2 x 4 walkers with 5 leapfrog steps, and 8 judged samples
+    assert told[-1].calls == 2 * starts + 8 + (2 + plan["sweeps"]) * 8 * 5 + 8
+    assert molecule_energy(molecule_system("O"), "mmff94").name == "mmff94"
+    assert thermal_energy(300.0) == pytest.approx(0.025852, rel=1e-4)

@@ -261,8 +261,11 @@ def measure(name: str, folder: Path, *, reference: Path, samples: int, paths: in
         rng = np.random.default_rng(seed)
         chosen = rng.choice(len(drawn), samples, p=normalised(log_weights))
         kinds = {
-            "as drawn, 61 network calls each": np.concatenate(raw),
-            "resampled by path weights": drawn[chosen],
+            "probability flow, 61 network calls each": np.concatenate(raw),
+            "reverse diffusion of the path weights, 201 network calls each": drawn[
+                rng.choice(len(drawn), samples, replace=False)
+            ],
+            "the same, resampled by their weights": drawn[chosen],
             f"parallel tempering of the training, {header['calls']:,} energy calls": tempered[
                 rng.choice(len(tempered), samples)
             ],

@@ -128,7 +128,7 @@ def densities(samples: int, probes: int) -> None:
     for number, (name, make) in enumerate(DENSITIES.items()):
         target = make()
         flat = all(target.process.fields[field].space.linear for field in target.process.moving)
-        n, steps = (samples, 50) if flat else (max(2, samples // 4), 30)
+        n, steps = (samples, 50) if flat else (max(2, samples // 5), 24)
         state = target.sample(n, generator=generator_for(number, 0))
         t = torch.full((n,), target.process.t_min, dtype=torch.float64)
         truth = target.log_density(state, t)

@@ -128,3 +128,17 @@ def test_spans_and_moving():
     assert spans(grid > 2, grid) == ()
     angle = CollectiveVariable("phi", np.array([0.0, np.pi / 2]), "rad", 2 * np.pi)
     np.testing.assert_allclose(moving(angle), [[1.0, 0.0], [0.0, 1.0]], atol=1e-15)
+
+
+def test_a_weighted_state_that_rests_on_a_few_samples_is_refused():
+    rng = np.random.default_rng(0)
+    log_weights = rng.normal(scale=0.3, size=500)
+    rare = np.zeros(500, dtype=bool)
+    rare[:3] = True
+    samples = sample_set(500, log_weights=log_weights)
+    with pytest.raises(InputError, match=r"state 'rare': refused, because its weight rests on 2\.\d effective samples \(3 conf"):
+        state_free_energies({"common": ~rare, "rare": rare}, samples, rng)
+    (common, found), _ = state_free_energies({"common": ~rare, "rare": rare}, samples, rng, allow_untrusted=True)
+    assert found.count == 3
+    assert 2.0 < found.effective <= 3.0
+    assert 400 < common.effective < 497

@@ -48,6 +48,14 @@ def test_rungs_come_by_their_shares_and_frames_evenly():
         assert abs(found - 1 / FRAMES) < 4.0 * math.sqrt(1 / FRAMES * (1 - 1 / FRAMES) / len(lowest))
 
 
+def test_only_the_newest_frames_are_drawn_where_asked():
+    made = buffer((1.0,), newest=0.5)
+    made.add(*frames(1, seed=1))
+    energies = draw(made, 1000).energies
+    assert set(energies.tolist()) == set(range(100, 100 + FRAMES))
+    assert set(draw(buffer((1.0,), newest=1e-9), 20).energies.tolist()) == {FRAMES - 1.0}
+
+
 def test_energies_and_forces_are_those_of_the_rung():
     x, u, force = frames()
     batch = draw(buffer(), 300)
@@ -104,6 +112,9 @@ def test_wrong_arguments_are_refused():
     for focus in (0.0, 1.1):
         with pytest.raises(ConfigError, match=f"focus: got {focus}"):
             ReplayBuffer(features(), BETAS, focus=focus)
+    for newest in (0.0, 1.1):
+        with pytest.raises(ConfigError, match=f"newest: got {newest}"):
+            ReplayBuffer(features(), BETAS, newest=newest)
     made = ReplayBuffer(features(), BETAS)
     for ask in (lambda: draw(made, 3), lambda: made.rung(0), made.scale):
         with pytest.raises(ConfigError, match="replay buffer: it is empty"):

@@ -128,7 +128,7 @@ def test_the_ladder_stays_consistent_and_calls_are_counted(reduced):
     assert len(check.log_w_model) == len(check.log_w_walkers) == len(check.proposals) == 60
     changed = (moved.walkers.x != state.walkers.x).flatten(1).any(1)
     assert float(changed[:40].double().mean()) == pytest.approx(accepted)
-    assert 0.0 < accepted
+    assert accepted > 0.0
     assert not changed[40:].any()
     assert moved.walkers.x.dtype == torch.float64
     again = evaluate(moved.walkers.x, reduced)

@@ -23,7 +23,17 @@ from equilibra.train.energy_config import OBJECTIVES, EnergyConfig
 from equilibra.train.energy_objective import make_objective
 
 ITEMS = 4
-ENERGY = {"rounds": 2, "rungs": 3, "hottest": 2.0, "columns": 6, "leapfrog": 3, "moves": 1, "burn_in": 20, "sweeps": 6, "every": 2}
+ENERGY = {
+    "rounds": 2,
+    "rungs": 3,
+    "hottest": 2.0,
+    "columns": 6,
+    "leapfrog": 3,
+    "moves": 1,
+    "burn_in": 20,
+    "sweeps": 6,
+    "every": 2,
+}
 PATHS = {"path_levels": 10, "path_samples": 8, "step": 0.1}
 FILES = ("round-000.json", "round-001.json")
 
@@ -56,11 +66,7 @@ def make(config):
         )
         training = EnergyTraining(features, reduced, settings, tiny, folder, accept=accept)
         process = Process(
-            {
-                "pos": Field(
-                    space=CentredEuclidean(), schedule=VarianceExploding(sigma_min=0.02, sigma_max=20.0), data_scale=2.0
-                )
-            }
+            {"pos": Field(space=CentredEuclidean(), schedule=VarianceExploding(sigma_min=0.02, sigma_max=20.0), data_scale=2.0)}
         )
         size = {"dim": 16, "pair_dim": 8, "layers": 1, "heads": 2, "basis": 8, "channels": 2, **(network or {})}
         graphormer = GraphormerConfig(
@@ -217,7 +223,12 @@ def test_every_objective_trains_and_counts_its_calls(whole, objective):
 def test_progress_tells_of_each_round(whole):
     _, _, _, run, told = whole("anneal")
     doing = [state.doing for state in told]
-    assert [d for n, d in enumerate(doing) if n == 0 or d != doing[n - 1]] == ["collecting", "training", "judging", "judged"] * 2
+    assert [d for n, d in enumerate(doing) if n == 0 or d != doing[n - 1]] == [
+        "collecting",
+        "training",
+        "judging",
+        "judged",
+    ] * 2
     assert told[0].ess is None
     last = told[-1]
     assert (last.round, last.step, last.steps) == (1, 8, 8)
@@ -248,6 +259,7 @@ def test_idem_targets_are_those_of_each_temperature(make, tmp_path):
     assert loss.betas == (1.0, pytest.approx(2**-0.5), 0.5)
 
 
+@pytest.mark.slow
 def test_scalar_fp_learns_one_log_z_for_each_temperature(go, tmp_path):
     """Compared with d log Z/d beta = -<u>: the hotter, the smaller log Z of an energy whose mean is negative."""
     network = {"dim": 16, "pair_dim": 16, "layers": 1}
@@ -302,7 +314,9 @@ def test_the_bound_denoiser_knows_its_temperature(whole):
 
 def test_a_training_that_diverges_stops_and_keeps_the_last_good_checkpoint(go, whole, tmp_path):
     train = {"learning_rate": 1e6, "steps": 400, "checkpoint_every": 1}
-    with pytest.raises(DivergenceError, match=r"diverged (at|before) step \d+.*checkpoint.*is kept; use a smaller --learning-rate"):
+    with pytest.raises(
+        DivergenceError, match=r"diverged (at|before) step \d+.*checkpoint.*is kept; use a smaller --learning-rate"
+    ):
         go(tmp_path / "run", train=train)
     tensors, header = read_checkpoint(tmp_path / "run" / "training" / "checkpoint.safetensors")
     assert header["step"] >= 1
@@ -311,9 +325,9 @@ def test_a_training_that_diverges_stops_and_keeps_the_last_good_checkpoint(go, w
 
 def test_another_run_in_the_folder_and_wrong_numbers_are_refused(go, make, whole, tmp_path):
     folder = whole("anneal")[0]
-    with pytest.raises(CheckpointError, match="another run: its energy.sweeps is 6, this run's is 8"):
+    with pytest.raises(CheckpointError, match=r"another run: its energy\.sweeps is 6, this run's is 8"):
         go(folder, sweeps=8)
-    with pytest.raises(CheckpointError, match=r"another run: its train.seed is 0, this run's is 1"):
+    with pytest.raises(CheckpointError, match=r"another run: its train\.seed is 0, this run's is 1"):
         go(folder, train={"seed": 1})
     with pytest.raises(ConfigError, match="steps: got 1, expected at least one for each of the 2 rounds"):
         make(tmp_path / "run", train={"steps": 1})

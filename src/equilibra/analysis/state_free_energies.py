@@ -31,7 +31,7 @@ from equilibra.thermo.free_energy import Blocks, difference, populations
 from equilibra.thermo.reweighting import refuse_if_untrusted
 from equilibra.thermo.samples import check_log_weights
 from equilibra.thermo.statistics import contiguous_blocks, statistical_inefficiency
-from equilibra.thermo.weights import Diagnosis, diagnose
+from equilibra.thermo.weights import Diagnosis, diagnose, effective_sample_size
 
 Kind = Literal["weighted", "independent", "time series"]
 
@@ -39,6 +39,8 @@ BLOCK_INEFFICIENCIES = 5.0
 """Length of a block, in statistical inefficiencies."""
 FEWEST_BLOCKS = 10
 """Blocks that are left at least, so that their spread is an error bar."""
+LEAST_EFFECTIVE = 10.0
+"""Effective samples that the weight of a state has to rest on."""
 
 _INDEPENDENT = (
     1.5  # statistical inefficiency below which frames count as independent: shuffled frames of a few hundred reach 1.3
@@ -139,6 +141,8 @@ class StatePopulation:
     """The share, 0 to 1, with its 95 % interval."""
     count: int
     """The number of samples in it."""
+    effective: float
+    """The number of equally weighted samples that they are worth, by Kish's formula; `count` where all count the same."""
     spans: tuple[tuple[float, float], ...] = ()
     """Where the state lies along the first collective variable, if it is one of that variable alone."""
 
@@ -164,6 +168,7 @@ def state_free_energies(
     *,
     kt_kj_per_mol: float | None = None,
     resamples: int = 1000,
+    allow_untrusted: bool = False,
 ) -> tuple[tuple[StatePopulation, ...], tuple[StateDifference, ...]]:
     """Computes the population of each state, and the free energy of each against the first.
 
@@ -173,9 +178,10 @@ def state_free_energies(
         rng: The only source of randomness.
         kt_kj_per_mol: Thermal energy in kJ/mol, if the temperature is known.
         resamples: Resamples of the bootstraps.
+        allow_untrusted: Go on with a state whose weight rests on too few samples, which the error bar of a bootstrap does not see.
 
     Raises:
-        InputError: If two states share samples, or none of the samples is in any state.
+        InputError: If two states share samples, if the weight of a state rests on fewer than ten effective samples, or if none of the samples is in any state.
     """
     masks = {name: np.asarray(mask, dtype=np.bool_) for name, mask in states.items()}
     held = np.ones(samples.n, dtype=np.bool_) if samples.log_weights is None else np.isfinite(samples.log_weights)
@@ -189,8 +195,15 @@ def state_free_energies(
         raise InputError(
             f"states: none of {samples.n:,} conformations is in {' or '.join(repr(name) for name in masks)}; look at the range of the collective variable"
         )
+    worth = {name: _worth(samples.log_weights, mask & held) for name, mask in masks.items()}
+    for name, effective in worth.items():
+        if samples.log_weights is not None and 0.0 < effective < LEAST_EFFECTIVE and not allow_untrusted:
+            raise InputError(
+                f"state '{name}': refused, because its weight rests on {effective:.1f} effective samples ({int(masks[name].sum()):,} conformations), "
+                f"fewer than {LEAST_EFFECTIVE:g}; the error bar would be too small. Draw more samples, or allow it explicitly to see the number all the same"
+            )
     shares = populations(samples.log_weights, masks, rng, resamples=resamples, blocks=samples.blocks) if masks else {}
-    found = tuple(StatePopulation(name, _quoted(share, name), int(masks[name].sum())) for name, share in shares.items())
+    found = tuple(StatePopulation(name, _quoted(share, name), int(masks[name].sum()), worth[name]) for name, share in shares.items())
     first, *others = masks or [""]
     differences = []
     for other in others:
@@ -210,6 +223,13 @@ def state_free_energies(
         value = replace(value, note=words)
         differences.append(StateDifference(first, other, value, None if kt_kj_per_mol is None else value.scaled(kt_kj_per_mol)))
     return found, tuple(differences)
+
+
+def _worth(log_weights: FloatArray | None, mask: BoolArray) -> float:
+    """Returns the effective number of samples in a state."""
+    if log_weights is None:
+        return float(mask.sum())
+    return effective_sample_size(log_weights[mask]).value if mask.any() else 0.0
 
 
 def spans(inside: BoolArray, grid: FloatArray) -> tuple[tuple[float, float], ...]:

@@ -119,12 +119,12 @@ def _summary(ctx: typer.Context, result: "FreeEnergies") -> None:
     from equilibra.report.free_energy_page import interval, percent
 
     rows = [
-        (s.name, percent(s.population.value), f"{percent(s.population.low)} to {percent(s.population.high)}", f"{s.count:,}")
+        (s.name, percent(s.population.value), f"{percent(s.population.low)} to {percent(s.population.high)}", f"{s.count:,}", f"{s.effective:,.1f}")
         for s in result.states
     ]
     if rows:
         title = f"{result.name}: {result.samples.n:,} conformations"
-        table(ctx, ("state", "population", "95 % interval", "conformations"), rows, title=title)
+        table(ctx, ("state", "population", "95 % interval", "conformations", "effective"), rows, title=title)
     lines = [
         (f"{d.start} -> {d.end}", str(d.kt), interval(d.kt), "-" if d.kj_per_mol is None else str(d.kj_per_mol))
         for d in result.differences

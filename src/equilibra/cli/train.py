@@ -176,11 +176,14 @@ def _from_energy(ctx: typer.Context, given: dict[str, Any], config: TrainConfig,
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     start = [options.files_of(given)] if given["trajectory"] else []
+    source = given["topology"] if given["source"] is None else given["source"]
     options.watch_energy(
         ctx,
         given["out"],
+        str(source),
+        given["energy"],
         lambda progress: train_molecule_on_energy(
-            given["topology"] if given["source"] is None else given["source"],
+            source,
             given["out"],
             given["energy"],
             ladder,
@@ -198,7 +201,9 @@ def _from_energy(ctx: typer.Context, given: dict[str, Any], config: TrainConfig,
 def _given(ctx: typer.Context, names: Iterable[str]) -> list[str]:
     """Returns those options that the command line names, as they are typed."""
     sources = {name: ctx.get_parameter_source(name) for name in names}
-    return ["--" + name.replace("_", "-") for name, source in sources.items() if source is not None and source.name == "COMMANDLINE"]
+    return [
+        "--" + name.replace("_", "-") for name, source in sources.items() if source is not None and source.name == "COMMANDLINE"
+    ]
 
 
 def _sizes(texts: list[str]) -> dict[str, int]:

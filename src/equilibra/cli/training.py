@@ -1,6 +1,7 @@
 """What `train` and `fine-tune` share: their options, and the run with its progress bar."""
 
 import dataclasses
+import shlex
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -93,8 +94,10 @@ def files_of(options: dict[str, Any]) -> "TrajectoryFiles":
     )
 
 
-def watch_energy(ctx: typer.Context, out: Path, train: Callable[[Callable[["EnergyProgress"], None]], "Model"]) -> None:
-    """Runs a training from an energy with its progress bar, and prints what each round found."""
+def watch_energy(
+    ctx: typer.Context, out: Path, source: str, energy: str, train: Callable[[Callable[["EnergyProgress"], None]], "Model"]
+) -> None:
+    """Runs a training of a molecule from an energy with its progress bar, and prints what each round found."""
     if (out / "round-000.safetensors").is_file():
         say(ctx, f"going on with '{out}'")
     start = time.monotonic()
@@ -113,7 +116,8 @@ def watch_energy(ctx: typer.Context, out: Path, train: Callable[[Callable[["Ener
         model = train(progress)
     say(ctx, model.card.data)
     say(ctx, f"'{model.name}', {model.parameters():,} weights, in '{out / 'model'}' after {time.monotonic() - start:,.0f} s")
-    say(ctx, f"sample it: equilibra sample {model.domain} MOLECULE --model {out / 'model'}")
+    command = shlex.join(["equilibra", "sample", model.domain, source, "--model", str(out / "model"), "--energy", energy])
+    say(ctx, f"sample it: {command}")
 
 
 def _judged(state: "EnergyProgress") -> str:

@@ -29,18 +29,25 @@ class ReplayBuffer:
         betas: Inverse temperature of each rung relative to the first, which is 1.
         field: Name of the position field.
         focus: Share of a batch that comes from the first rung; the other rungs share the rest.
+        newest: Share of each rung's frames, those added last, that batches are drawn from. Below 1 it forgets what was collected before the walkers
+            had the right populations, which a model trained on all frames would keep.
 
     Raises:
-        ConfigError: If the ladder does not start at 1, or the focus is no share.
+        ConfigError: If the ladder does not start at 1, or the focus or the newest frames are no share.
     """
 
     has_forces = True
 
-    def __init__(self, features: Features, betas: Sequence[float], *, field: str = "pos", focus: float = 0.5) -> None:
+    def __init__(
+        self, features: Features, betas: Sequence[float], *, field: str = "pos", focus: float = 0.5, newest: float = 1.0
+    ) -> None:
         if not betas or betas[0] != 1.0:
             raise ConfigError(f"betas: got {tuple(betas)}, expected a ladder that starts at 1")
         if not 0.0 < focus <= 1.0:
             raise ConfigError(f"focus: got {focus}, expected a share above 0 and up to 1")
+        if not 0.0 < newest <= 1.0:
+            raise ConfigError(f"newest: got {newest}, expected a share above 0 and up to 1")
+        self.newest = newest
         self.features = features.shared()
         self.betas = torch.tensor(tuple(betas), dtype=torch.float64)
         self.field = field
@@ -101,7 +108,7 @@ class ReplayBuffer:
         return math.sqrt(float((x.double() ** 2).sum()) / (len(x) * (x.shape[1] - 1) * x.shape[2]))
 
     def batch(self, size: int, *, generator: Generator) -> TrainingBatch:
-        """Draws a batch with replacement: rungs by their shares, frames evenly.
+        """Draws a batch with replacement: rungs by their shares, frames evenly among the newest.
 
         Raises:
             ConfigError: If there are no frames.
@@ -109,7 +116,8 @@ class ReplayBuffer:
         if self._x is None or self._u is None or self._force is None:
             raise ConfigError("replay buffer: it is empty; add frames first")
         rungs = torch.multinomial(self._shares, size, replacement=True, generator=generator)
-        rows = torch.randint(self.frames, (size,), generator=generator)
+        oldest = min(int((1.0 - self.newest) * self.frames), self.frames - 1)
+        rows = torch.randint(oldest, self.frames, (size,), generator=generator)
         beta = self.betas[rungs]
         features = self.features.conditioned(conditions(beta).float()) if self.rungs > 1 else self.features
         return TrainingBatch(

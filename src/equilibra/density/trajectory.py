@@ -103,34 +103,36 @@ class ProbabilityFlow:
         for here, there in itertools.pairwise(levels):
             h = there - here
             u = self._rk4(state, slope, here, h) if self.solver == "rk4" else self._heun(state, slope, here, h)
-            target = self.process.clean(self._at(state, u))
+            target = self.process.clean(self.at(state, u))
             following = self.velocity(target, there)
             if self.solver == "rk4":
-                end = self._pull(u, following)
+                end = self.pull(u, following)
                 middle = {name: 0.5 * u[name] + 0.125 * h * (slope[name] - end[name]) for name in u}
-                yield Node(here + 0.5 * h, self.process.clean(self._at(state, middle)))
+                yield Node(here + 0.5 * h, self.process.clean(self.at(state, middle)))
             yield Node(there, target)
             state, slope = target, following
 
-    def _at(self, state: State, u: Velocity) -> State:
+    def at(self, state: State, u: Velocity) -> State:
+        """Returns the State at the point u of the chart around a State."""
         fields = self.process.fields
         return state.replace(**{name: fields[name].space.retract(state.fields[name], v) for name, v in u.items()})
 
-    def _pull(self, u: Velocity, v: Velocity) -> dict[str, Tensor]:
+    def pull(self, u: Velocity, v: Velocity) -> dict[str, Tensor]:
         """Returns velocities at the point u of the chart as velocities of its coordinates."""
         return {name: self.process.fields[name].space.chart_velocity(u[name], v[name]) for name in u}
 
-    def _stage(self, state: State, u: Velocity, level: float) -> dict[str, Tensor]:
-        return self._pull(u, self.velocity(self._at(state, u), level))
+    def stage(self, state: State, u: Velocity, level: float) -> dict[str, Tensor]:
+        """Returns the velocity of the chart's coordinates at the point u."""
+        return self.pull(u, self.velocity(self.at(state, u), level))
 
     def _rk4(self, state: State, k1: Velocity, level: float, h: float) -> dict[str, Tensor]:
-        k2 = self._stage(state, {name: 0.5 * h * k for name, k in k1.items()}, level + 0.5 * h)
-        k3 = self._stage(state, {name: 0.5 * h * k for name, k in k2.items()}, level + 0.5 * h)
-        k4 = self._stage(state, {name: h * k for name, k in k3.items()}, level + h)
+        k2 = self.stage(state, {name: 0.5 * h * k for name, k in k1.items()}, level + 0.5 * h)
+        k3 = self.stage(state, {name: 0.5 * h * k for name, k in k2.items()}, level + 0.5 * h)
+        k4 = self.stage(state, {name: h * k for name, k in k3.items()}, level + h)
         return {name: h / 6.0 * (k1[name] + 2.0 * k2[name] + 2.0 * k3[name] + k4[name]) for name in k1}
 
     def _heun(self, state: State, k1: Velocity, level: float, h: float) -> dict[str, Tensor]:
-        k2 = self._stage(state, {name: h * k for name, k in k1.items()}, level + h)
+        k2 = self.stage(state, {name: h * k for name, k in k1.items()}, level + h)
         return {name: 0.5 * h * (k1[name] + k2[name]) for name in k1}
 
 

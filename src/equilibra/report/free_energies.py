@@ -105,7 +105,10 @@ class FreeEnergies:
                 "verdict": diagnosis.verdict,
                 "sentence": diagnosis.sentence,
             },
-            "states": [{"state": s.name, "count": s.count, "population": _estimate(s.population)} for s in self.states],
+            "states": [
+                {"state": s.name, "count": s.count, "effective": round(s.effective, 2), "population": _estimate(s.population)}
+                for s in self.states
+            ],
             "differences": [
                 {
                     "from": d.start,
@@ -219,7 +222,9 @@ def free_energy(
     )
     rng = np.random.default_rng(seed)
     kt = None if kelvin is None else thermal_energy(kelvin) / KJ_PER_MOL_EV
-    found, differences = state_free_energies(masks, samples, rng, kt_kj_per_mol=kt, resamples=resamples)
+    found, differences = state_free_energies(
+        masks, samples, rng, kt_kj_per_mol=kt, resamples=resamples, allow_untrusted=allow_untrusted
+    )
     first = variables[names[0]]
     count = bins or int(np.clip(round(4.0 * samples.effective ** (1.0 / 3.0)), _FEWEST_BINS, _MOST_BINS))
     along = profile(

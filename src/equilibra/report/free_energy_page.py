@@ -61,13 +61,14 @@ def _states(result: FreeEnergies) -> list[Element]:
             percent(s.population.value),
             f"{percent(s.population.low)} to {percent(s.population.high)}",
             f"{s.count:,}",
+            f"{s.effective:,.1f}",
             s.population.note,
         ]
         for s in result.states
     ]
     weighted = "share of the weight" if result.samples.log_weights is not None else "share of the conformations"
     caption = f"Population: {weighted} in each state, N = {result.samples.n:,}. Angles are in rad unless written otherwise. {result.samples.sentence}"
-    elements: list[Element] = [_noted(["state", "population", "95 % interval", "conformations in it", "note"], rows, caption)]
+    elements: list[Element] = [_noted(["state", "population", "95 % interval", "conformations in it", "effective number", "note"], rows, caption)]
     if result.differences:
         units = ["kT", *([] if result.temperature is None else ["kJ/mol"])]
         lines: list[list[CellLike]] = []

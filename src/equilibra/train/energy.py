@@ -139,7 +139,7 @@ class EnergyTraining:
             step=config.step, leapfrog=config.leapfrog, masses=None if masses is None else masses.to(dtype)
         )
         self.engine = ParallelTempering(reduced, config.betas, config.columns, moves, moves_per_sweep=config.moves)
-        self.buffer = ReplayBuffer(features, config.betas, field=field, focus=config.focus)
+        self.buffer = ReplayBuffer(features, config.betas, field=field, focus=config.focus, newest=config.newest)
         self.rounds: list[dict[str, Any]] = []
         self.files = Rounds(folder)
         # energy calls at a point of the run that is known from its files, and what the counter showed there

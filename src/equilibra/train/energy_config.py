@@ -38,6 +38,7 @@ class EnergyConfig:
         every: Sweeps between kept frames.
         step: Step size to start from.
         focus: Share of a training batch at the lowest temperature.
+        newest: Share of the frames, the newest, that batches are drawn from: walkers that started far from equilibrium are forgotten.
         path_levels: Noise levels of the path weights that judge the model after each round.
         path_samples: Samples on which it is judged; also the model's proposals.
     """
@@ -54,6 +55,7 @@ class EnergyConfig:
     every: int = 1
     step: float = 0.02
     focus: float = 0.5
+    newest: float = 0.5
     path_levels: int = 100
     path_samples: int = 200
 
@@ -73,6 +75,9 @@ class EnergyConfig:
             raise ConfigError(f"step: got {self.step}, expected a positive number")
         if not 0.0 < self.focus <= 1.0:
             raise ConfigError(f"focus: got {self.focus}, expected a share above 0 and up to 1")
+        for name in ("focus", "newest"):
+            if not 0.0 < getattr(self, name) <= 1.0:
+                raise ConfigError(f"{name}: got {getattr(self, name)}, expected a share above 0 and up to 1")
         if self.rungs > 1 and not (self.hottest > 1.0 and math.isfinite(self.hottest)):
             raise ConfigError(f"hottest: got {self.hottest}, expected the highest temperature over the lowest, above 1")
 

@@ -73,7 +73,7 @@ class FokkerPlanckConfig:
     prior_pin: float = 1.0
     semigroup: float = 0.0
     info_nce: float = 0.0
-    fraction: float = 0.25
+    fraction: float = 0.1
     residual_sigma: float = 0.5
     probe: float = 1e-2
     huber: float = 1.0

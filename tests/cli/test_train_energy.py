@@ -73,6 +73,20 @@ def test_a_molecule_without_data_from_training_to_its_card(run, quick, tmp_path)
     assert "another run: its network.channels is 2, this run's is 3" in refused.stderr
 
 
+def test_open_stereochemistry_is_closed_aloud_and_the_model_understands_it(run, quick, refuses, tmp_path):
+    done = run("train", "molecule", "CC(N)O", "--energy", "mmff94", "-o", tmp_path / "run", *TINY)
+    assert done.exit_code == 0, done.output
+    first = done.stdout.splitlines()[0]
+    taken = re.fullmatch(r"'CC\(N\)O' leaves its stereochemistry open, and may be 2 molecules: taking (\S+); give another .*", first)[1]
+    assert "@" in taken
+    assert f"equilibra sample molecule '{taken}'" in done.stdout
+    sample = ["sample", "molecule", "--model", tmp_path / "run" / "model", "-n", 1, "--steps", 2, "-o", tmp_path / "out"]
+    # it is sampled, if in vain: an untrained network makes no molecules
+    assert "valid" in refuses(*sample, "CC(N)O", code=1)
+    mirror = taken.replace("@@", "@") if "@@" in taken else taken.replace("@", "@@")
+    assert "was trained on" in refuses(*sample, mirror)
+
+
 def test_it_starts_from_frames_and_at_a_temperature(run, quick, files, tmp_path):
     start = [
         "--trajectory",

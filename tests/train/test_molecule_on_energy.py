@@ -241,6 +241,7 @@ def test_calls_of_a_measurement_are_no_calls_of_the_run(monkeypatch, config, net
         return Cost(sweep=1.0, step=0.2, call=0.0, overhead=0.0)
 
     monkeypatch.setattr(module, "measured", measure)
+    monkeypatch.setattr("equilibra.train.budget.TRIAL", 0.0)
     options = {"network": network, "minutes": 0.5, "progress": told.append}
     train_molecule_on_energy("O", tmp_path / "run", "mmff94", ladder, config(checkpoint_every=100), **options)
     plan = json.loads((tmp_path / "run" / "run.json").read_text())["plan"]

@@ -213,7 +213,7 @@ def _systems(model: "Model", sources: list[str], outside_scope: bool) -> tuple[l
     problems: list[InputError] = []
     for source in sources:
         try:
-            found = molecule_systems(source, on_error=problems.append)
+            found = molecule_systems(module.meant(source, model.scope), on_error=problems.append)
         except InputError as error:
             problems.append(error)
             continue

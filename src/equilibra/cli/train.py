@@ -8,6 +8,7 @@ import typer
 
 from equilibra.cli import training as options
 from equilibra.cli.checks import at_least, one_of, writable
+from equilibra.cli.console import say
 from equilibra.errors import InputError, unknown_key_message
 from equilibra.train.config import TrainConfig
 from equilibra.train.energy_config import MOLECULE, OBJECTIVES
@@ -170,6 +171,7 @@ def _from_energy(ctx: typer.Context, given: dict[str, Any], config: TrainConfig,
     import torch
 
     from equilibra.memory import keep_freed_memory
+    from equilibra.systems.molecule.stereoisomers import stereoisomers
     from equilibra.train.molecule_energy import train_molecule_on_energy
 
     keep_freed_memory()
@@ -177,6 +179,14 @@ def _from_energy(ctx: typer.Context, given: dict[str, Any], config: TrainConfig,
         torch.set_num_threads(config.threads)
     start = [options.files_of(given)] if given["trajectory"] else []
     source = given["topology"] if given["source"] is None else given["source"]
+    isomers = stereoisomers(source)
+    if isomers:
+        say(
+            ctx,
+            f"'{source}' leaves its stereochemistry open, and may be {len(isomers)} molecules: taking {isomers[0]}; give another one's SMILES "
+            "to train that",
+        )
+        source = isomers[0]
     options.watch_energy(
         ctx,
         given["out"],

@@ -132,8 +132,13 @@ class _Integrand:
 
     def __call__(self, node: Tensor, element: Tensor) -> Tensor:
         """Returns the integrand (probes, pairs) in float64."""
-        size = max(1, self.trace.rows // self.directions)
-        return torch.cat([self._few(n, e) for n, e in zip(node.split(size), element.split(size), strict=True)], dim=1)
+        size, found = max(1, self.trace.rows // self.directions), []
+        for some, elements in zip(node.split(size), element.split(size), strict=True):
+            # a compiled program is for one size: the last pair is repeated
+            missing = size - len(some) if self.trace.compile else 0
+            padded = [torch.cat([index, index[-1:].expand(missing)]) for index in (some, elements)]
+            found.append(self._few(*padded)[:, : len(some)])
+        return torch.cat(found, dim=1)
 
     def _few(self, node: Tensor, element: Tensor) -> Tensor:
         state, process = self.points[node * self.batch + element], self.denoiser.process

@@ -44,6 +44,9 @@ class Domain(Protocol):
     def systems(self, source: Any) -> list[Any]:
         """Reads the systems of a user's input."""
 
+    def meant(self, source: Any, scope: Scope) -> Any:
+        """Makes an ambiguous input the one system of a scope that it can stand for; leaves any other as it is."""
+
     def denoiser(self, process: Process, network: Mapping[str, Any], parametrisation: Any) -> TrainedDenoiser:
         """Makes the denoiser from the JSON form of its network."""
 
@@ -158,7 +161,7 @@ class Model:
             outside_scope: Allow systems that the model was not trained for. Nothing is known of the result then.
         """
         module = domain(self.domain)
-        systems = module.systems(source)
+        systems = module.systems(module.meant(source, self.scope))
         if not outside_scope:
             for system in systems:
                 module.check_scope(system, self.scope, self.name)

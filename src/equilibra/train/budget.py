@@ -23,6 +23,12 @@ from equilibra.train.energy_config import EnergyConfig
 COLLECTING = 0.25
 """Share of the time that goes into collecting conformations; judging the model takes its own, and training the rest."""
 
+RESERVE = 0.1
+"""Share of the time that is left over for what is not measured: starting, checkpoints, other programs."""
+
+TRIAL = 2.0
+"""Seconds for which each cost is measured, at least."""
+
 LEAST_STEPS = 100
 """A shorter training is not worth its name."""
 
@@ -35,7 +41,7 @@ class Cost:
         sweep: One sweep of all walkers.
         step: One optimiser step.
         call: One call of the network with as many samples as a judgement takes.
-        overhead: What does not grow with the budget: compiling.
+        overhead: What does not grow with the budget: compiling, and measuring.
     """
 
     sweep: float
@@ -60,12 +66,12 @@ def plan(cost: Cost, minutes: float, config: EnergyConfig, train: TrainConfig) -
     judging = config.rounds * 3 * config.path_levels * cost.call
     fixed = cost.overhead + judging + config.burn_in * cost.sweep
     least_collecting, least_steps = config.rounds * config.every * cost.sweep, max(LEAST_STEPS, config.rounds)
-    left = 60.0 * minutes - fixed
+    left = (1.0 - RESERVE) * 60.0 * minutes - fixed
     collecting = max(COLLECTING * left, least_collecting)
     steps = int((left - collecting) / cost.step)
     if steps < least_steps:
         training = least_steps * cost.step
-        needed = fixed + training + max(training * COLLECTING / (1.0 - COLLECTING), least_collecting)
+        needed = (fixed + training + max(training * COLLECTING / (1.0 - COLLECTING), least_collecting)) / (1.0 - RESERVE)
         raise InputError(
             f"minutes: got {minutes:g}, which leaves {max(steps, 0)} steps of training on this machine; expected at least "
             f"{_ceil(needed / 60.0):g} minutes"
@@ -136,8 +142,9 @@ def measured(
     objective: torch.nn.Module,
     config: EnergyConfig,
     train: TrainConfig,
+    accept: Callable[[torch.Tensor], torch.Tensor] | None = None,
 ) -> Cost:
-    """Times a few sweeps, optimiser steps and calls on a throw-away copy of what will be trained.
+    """Times some sweeps, calls and optimiser steps on a throw-away copy of what will be trained.
 
     Arguments:
         engine: The ladder.
@@ -147,6 +154,7 @@ def measured(
         objective: Its loss.
         config: Gives the numbers of samples.
         train: Gives batch size, precision, threads and whether to compile.
+        accept: Check of the conformations of a round.
     """
     begin = time.perf_counter()
     threads = torch.get_num_threads()
@@ -154,13 +162,27 @@ def measured(
         if train.threads is not None:
             torch.set_num_threads(train.threads)
         generator = generator_for(train.seed, 99)
-        state = engine.burn_in(engine.start(start, generator=generator), sweeps=2, generator=generator)
-        first = time.perf_counter()
-        *_, state = engine.run(state, sweeps=3, generator=generator)
-        sweep = (time.perf_counter() - first) / 3
+        states = [engine.burn_in(engine.start(start, generator=generator), sweeps=2, generator=generator)]
+
+        def one_sweep() -> None:
+            (states[0],) = engine.run(states[0], sweeps=1, generator=generator)
+
+        sweep = _timed(one_sweep, 0)
+        state = states[0]
+        if accept is not None:
+            sweep += _timed(lambda: accept(state.walkers.x)) / config.every
         buffer.add(state.x, state.u, state.force)
-        compiled = train.compile and getattr(denoiser, "parametrisation", "") != "energy"
-        if compiled:
+        samples = max(config.path_samples, config.columns)
+        shown = buffer.batch(samples, generator=generator)
+        t = torch.full((samples,), 0.5, dtype=shown.state.dtype)
+
+        def one_call() -> None:
+            with torch.no_grad():
+                denoiser(shown.state, t, shown.features)
+
+        # the judged copy of the network is not compiled
+        call = _timed(one_call)
+        if train.compile and getattr(denoiser, "parametrisation", "") != "energy":
             denoiser.network.compile(dynamic=False)
         optimiser = torch.optim.AdamW(denoiser.parameters(), lr=1e-5)
 
@@ -171,15 +193,19 @@ def measured(
             loss.backward()
             optimiser.step()
 
-        one_step()
-        one_step()
-        second = time.perf_counter()
-        for _ in range(5):
-            one_step()
-        step = (time.perf_counter() - second) / 5
-        # the judged copy is not compiled: a forward pass of as many samples costs about as much as a step of as many
-        call = step * max(config.path_samples, config.columns) / train.batch_size
-        overhead = second - begin + (second - first - 3 * sweep if compiled else 0.0)
+        # the code that is compiled here is kept, and is found again by the run
+        step = _timed(one_step, 2)
     finally:
         torch.set_num_threads(threads)
-    return Cost(sweep=sweep, step=step, call=call, overhead=overhead)
+    return Cost(sweep=sweep, step=step, call=call, overhead=time.perf_counter() - begin)
+
+
+def _timed(action: Callable[[], Any], warm_up: int = 1) -> float:
+    """Returns the mean seconds of an action over at least `TRIAL` seconds; the first calls do not count."""
+    for _ in range(warm_up):
+        action()
+    begin, count = time.perf_counter(), 0
+    while not count or time.perf_counter() - begin < TRIAL:
+        action()
+        count += 1
+    return (time.perf_counter() - begin) / count

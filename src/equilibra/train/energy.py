@@ -259,8 +259,9 @@ class EnergyTraining:
         """Draws conformations of the lowest rung that were kept before the walkers came to where they are."""
         x, _, _ = self.buffer.rung(0)
         before = max(len(x) - self.config.columns, min(len(x), self.config.columns))
+        oldest = min(int((1.0 - self.config.newest) * len(x)), before - 1)
         generator = generator_for(self.train.seed, FIT_STREAM, number)
-        return x[torch.randint(before, (samples,), generator=generator)]
+        return x[torch.randint(oldest, before, (samples,), generator=generator)]
 
     def _next_round(self, number: int, denoiser: TrainedDenoiser) -> None:
         if self.config.objective in ON_POLICY:

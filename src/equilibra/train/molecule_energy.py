@@ -109,7 +109,7 @@ def train_molecule_on_energy(
         # calls of the measurement are no calls of the run
         trial = training_of(*asked, ReducedEnergy(potential, reduced.kt))
         denoiser, objective = parts(trial, 1.0)
-        return measured(trial.engine, positions, trial.buffer, denoiser, objective, trial.config, trial.train)
+        return measured(trial.engine, positions, trial.buffer, denoiser, objective, trial.config, trial.train, accept)
 
     config, train, plan = planned(folder, minutes, config, train, measure)
     training = training_of(config, train, reduced)

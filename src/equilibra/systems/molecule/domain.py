@@ -17,6 +17,7 @@ from equilibra.errors import InputError
 from equilibra.nn.graphormer import GraphormerConfig
 from equilibra.state import State
 from equilibra.systems.blocks import Block
+from equilibra.systems.molecule import stereoisomers
 from equilibra.systems.molecule.energy import molecule_energy
 from equilibra.systems.molecule.ensemble import MoleculeEnsemble
 from equilibra.systems.molecule.network import FIELD, molecule_denoiser
@@ -36,6 +37,11 @@ def denoiser(
 ) -> TrainedDenoiser:
     """Makes the denoiser from the JSON form of its network."""
     return molecule_denoiser(process, read_fields(GraphormerConfig, network), parametrisation=parametrisation)
+
+
+def meant(source: Any, scope: Scope) -> Any:
+    """Returns the one molecule of a scope that a SMILES of open stereochemistry can stand for; the source itself where there is not just one."""
+    return stereoisomers.meant(source, scope.systems)
 
 
 def template(system: MoleculeSystem, n: int) -> State:

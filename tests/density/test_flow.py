@@ -27,11 +27,16 @@ def test_known_densities(name):
         torch.full((12,), target.process.t_min, dtype=torch.float64),
         generator=seeded(2),
     )
-    found = log_density(target, state, generator=seeded(0), config=FlowConfig(steps=45, check="nodes"), trace=QUICK)
+    found = log_density(target, state, generator=seeded(0), trace=QUICK)
     error = (found.log_density - exact(target, state)).abs()
     assert float(error.max()) < 0.01
     assert (found.trace_error == 0.0).all()
-    assert float(found.integration_error.max()) < 0.1
+    assert float(found.integration_error.max()) < 0.02
+    # at every node of a fixed grid
+    config = FlowConfig(solver="rk4", steps=45, check="nodes")
+    simpson = log_density(target, state, generator=seeded(0), config=config, trace=QUICK)
+    assert float((simpson.log_density - found.log_density).abs().max()) < 0.01
+    assert float(simpson.integration_error.max()) < 0.1
 
 
 class TestF21:
@@ -60,7 +65,8 @@ class TestF21:
     def test_the_prior_is_matched_to_the_data(self):
         target = GaussianMixture(tensor([1.0]), tensor([[0.0, 0.0]]), tensor([1.5]), schedule=self.schedule)
         state = target.sample(10, generator=seeded(0))
-        found = log_density(target, state, generator=seeded(0), config=FlowConfig(steps=200, check="nodes"), trace=QUICK)
+        config = FlowConfig(solver="rk4", steps=200, check="nodes")
+        found = log_density(target, state, generator=seeded(0), config=config, trace=QUICK)
         assert float((found.log_density - exact(target, state)).abs().max()) < 4e-6
 
 
@@ -82,10 +88,10 @@ def test_f1_variance_preserving_conversion():
 def test_samples_come_with_their_density(make):
     target = make()
     like = target.sample(6, generator=seeded(0))
-    config = FlowConfig(steps=60, check="nodes")
+    config = FlowConfig(tolerance=2e-3)
     samples, drawn = sample_with_density(target, like, generator=seeded(4), config=config, trace=QUICK)
     again = log_density(target, samples, generator=seeded(5), config=config, trace=QUICK)
-    assert float((drawn.log_density - again.log_density).abs().max()) < 2e-3
+    assert float((drawn.log_density - again.log_density).abs().max()) < 4e-3
     assert float((drawn.log_density - exact(target, samples)).abs().max()) < 0.01
     for name in target.process.moving:
         assert float((drawn.latent.fields[name] - again.latent.fields[name]).abs().max()) < 0.05
@@ -93,7 +99,7 @@ def test_samples_come_with_their_density(make):
 
 def test_hutchinson_is_unbiased_and_says_its_error():
     target, state = centred(), centred().sample(200, generator=seeded(0))
-    config = FlowConfig(steps=20, check="nodes")
+    config = FlowConfig()
     reference = log_density(target, state, generator=seeded(0), config=config, trace=QUICK)
     found = log_density(
         target, state, generator=seeded(1), config=config, trace=Trace(kind="hutchinson", probes=24, mode="reverse")
@@ -108,7 +114,7 @@ def test_batches_do_not_matter(kind):
     target, state = euclidean(), euclidean().sample(5, generator=seeded(0))
     trace = Trace(kind=kind, probes=3)
     whole, parts = (
-        log_density(target, state, generator=seeded(1), config=FlowConfig(steps=10, batch_size=size), trace=trace)
+        log_density(target, state, generator=seeded(1), config=FlowConfig(tolerance=0.05, batch_size=size), trace=trace)
         for size in (None, 2)
     )
     assert torch.allclose(whole.log_density, parts.log_density, atol=1e-12)
@@ -118,7 +124,7 @@ def test_batches_do_not_matter(kind):
 
 def test_padding_and_symmetry_of_a_network():
     model, features = network()
-    state, config = positions(2), FlowConfig(steps=6)
+    state, config = positions(2), FlowConfig(solver="rk4", steps=6)
     expected = log_density(model.bind(features.shared()), state, generator=seeded(0), config=config)
     padded = State(
         {"pos": torch.nn.functional.pad(state.fields["pos"], (0, 0, 0, 2))}, {"pos": (torch.arange(6) < 4).expand(2, 6)}
@@ -136,9 +142,13 @@ def test_a_grid_of_levels():
     target = gaussian()
     state = target.sample(4, generator=seeded(0))
     levels = noise_grid(target.process, GridConfig(steps=40, spacing="karras"))
-    found = log_density(target, state, levels, generator=seeded(0))
+    found = log_density(target, state, levels, config=FlowConfig(solver="rk4"), generator=seeded(0))
     assert float((found.log_density - exact(target, state)).abs().max()) < 0.01
     assert found.network_calls == (40 * 4 + 1 + 81 * 3) + (20 * 4 + 1 + 41 * 3)
+    # of a grid only the ends count where nodes are chosen
+    cheap = log_density(target, state, levels, generator=seeded(0))
+    assert torch.allclose(cheap.log_density, found.log_density, atol=2e-3)
+    assert cheap.network_calls < 0.6 * found.network_calls
 
 
 def test_rates_of_several_schedules():
@@ -162,6 +172,8 @@ def test_quadrature_on_uneven_levels():
 def test_what_cannot_be():
     with pytest.raises(ConfigError, match="at least 2 steps"):
         FlowConfig(steps=1)
+    with pytest.raises(ConfigError, match="tolerance 0"):
+        FlowConfig(tolerance=0.0)
     with pytest.raises(ConfigError, match="rk4"):
         FlowConfig(solver="euler")
     with pytest.raises(ConfigError, match="at least 2"):

@@ -9,7 +9,7 @@ from equilibra.train.budget import Cost, plan, planned
 from equilibra.train.config import TrainConfig
 from equilibra.train.energy_config import EnergyConfig
 
-CONFIG = EnergyConfig(rounds=5, burn_in=10, every=2, path_levels=20)
+CONFIG = EnergyConfig(objective="tsm", rounds=5, burn_in=10, every=2, path_levels=20)
 TRAIN = TrainConfig(warmup=500, ema=0.999)
 COST = Cost(sweep=0.5, step=0.1, call=0.02, overhead=9.0)
 
@@ -28,6 +28,15 @@ def test_the_time_is_shared_out_and_used_up():
     assert fixed() + config.rounds * config.sweeps * COST.sweep + train.steps * COST.step == pytest.approx(540.0, abs=2.0)
     assert (train.warmup, train.ema) == (390, pytest.approx(1.0 - 20.0 / 3900))
     assert (config.rounds, config.rungs, train.batch_size) == (CONFIG.rounds, CONFIG.rungs, TRAIN.batch_size)
+
+
+def test_proposals_on_every_rung_are_paid_for():
+    proposing = EnergyConfig(rounds=5, burn_in=10, every=2, path_levels=20)
+    assert (CONFIG.paths, proposing.paths) == (200, 200 + 5 * 32)
+    _, train = plan(COST, 10.0, proposing, TRAIN)
+    _, alone = plan(COST, 10.0, CONFIG, TRAIN)
+    # judging takes 6 s of calls without proposals, and 1.8 times that with them
+    assert alone.steps - train.steps == pytest.approx(0.75 * 0.8 * 6.0 / COST.step, abs=2)
 
 
 def test_a_long_budget_keeps_warm_up_and_averaging():

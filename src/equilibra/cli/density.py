@@ -44,13 +44,22 @@ def run(
         str, typer.Option("--trace", help="exact, hutchinson (random probes), or auto: exact up to 100 degrees of freedom.")
     ] = "auto",
     probes: Annotated[int, typer.Option("--probes", help="Random probes of the trace hutchinson.")] = 16,
-    steps: Annotated[int, typer.Option("--steps", help="Steps of the flow.")] = 40,
+    steps: Annotated[
+        int | None, typer.Option("--steps", help="Steps of the flow; by default what the tolerance needs.")
+    ] = None,
     check: Annotated[
         str,
         typer.Option(
-            "--check", help="Integration error from halving the steps, or from the nodes: a third cheaper, sees less."
+            "--check",
+            help="Integration error: estimate (traces only where they are needed), or of a trace at every step, halving the steps or from the nodes.",
         ),
-    ] = "halving",
+    ] = "estimate",
+    tolerance: Annotated[
+        float, typer.Option("--tolerance", help="Integration error in nats up to which the estimate goes on.")
+    ] = 0.05,
+    compile: Annotated[
+        bool, typer.Option("--compile", help="Compile the network's derivative: for some hundred conformations and more.")
+    ] = False,
     most: Annotated[
         int | None, typer.Option("--max", help="Largest number of conformations, spread evenly over the source.")
     ] = None,
@@ -79,7 +88,9 @@ def run(
     if temperature is not None and not temperature > 0:
         raise InputError(f"--temperature: got {temperature}, expected a positive number in K")
     one_of("trace", trace, ("auto", "exact", "hutchinson"))
-    one_of("check", check, ("halving", "nodes"))
+    one_of("check", check, ("estimate", "halving", "nodes"))
+    if not tolerance > 0:
+        raise InputError(f"--tolerance: got {tolerance}, expected a positive number of nats")
     folder = target(source, out, NAME)
     writable(folder)
 
@@ -103,6 +114,8 @@ def run(
             probes=probes,
             steps=steps,
             check=check,  # type: ignore[arg-type]  # checked above
+            tolerance=tolerance,
+            compile=compile,
             max_conformations=most,
             topology=topology,
             seed=seed,

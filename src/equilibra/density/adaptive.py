@@ -1,7 +1,6 @@
 """One pass along the flow with traces only where the integral needs them; see `path` for the trajectory and `refinement` for the nodes."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -9,29 +8,12 @@ from torch import Tensor
 from equilibra.density.path import Path, follow
 from equilibra.density.refinement import Refinement, base_intervals, unresolved
 from equilibra.density.trace import Divergence, Mode, Tangents, Trace
-from equilibra.density.trajectory import rates, time_at
+from equilibra.density.trajectory import Pass, rates, time_at
 from equilibra.diffusion.denoiser import Denoiser
 from equilibra.state.state import State
 
 _DOUBLINGS = 5
 """How often a trajectory is refined; the finest spacing is 1/64 of the coarsest of traces."""
-
-
-@dataclass(frozen=True, eq=False)
-class Pass:
-    """What one pass found.
-
-    Attributes:
-        integral: The integral over the increasing level (probes, batch).
-        error: Its expected error, and that of the trajectory (batch,).
-        end: State at the end.
-        calls: Denoiser calls of all batch elements together, those inside traces counted once for each direction.
-    """
-
-    integral: Tensor
-    error: Tensor
-    end: State
-    calls: int
 
 
 def integrate(

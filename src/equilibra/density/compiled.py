@@ -76,9 +76,7 @@ def _compile(
 
     def products(*arrays: Tensor) -> tuple[Tensor, ...]:
         first, second = len(fields), len(fields) + len(masks)
-        state = State(
-            dict(zip(fields, arrays[:first], strict=True)), dict(zip(masks, arrays[first:second], strict=True))
-        )
+        state = State(dict(zip(fields, arrays[:first], strict=True)), dict(zip(masks, arrays[first:second], strict=True)))
         tangents = dict(zip(directions, arrays[second + 1 :], strict=True))
         found = DIFFERENTIATIONS["vmap"](BoundDenoiser(process, function, features), state, arrays[second], tangents)
         return tuple(found[name] for name in directions)

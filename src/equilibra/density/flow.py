@@ -15,16 +15,17 @@ torus      the volume in the unit of the period (all N points where centred)
 References: Song et al. (2021), https://arxiv.org/abs/2011.13456; Zheng et al. (2023), eq. (6), the same integral over time.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch import Generator, Tensor
 
-from equilibra.density.adaptive import Pass, integrate
-from equilibra.density.trace import Divergence, Mode, Tangents, Trace, differentiation, draw_probes
-from equilibra.density.trajectory import ProbabilityFlow, Solver, log_levels, quadrature, rates, time_at
+from equilibra.density.adaptive import integrate
+from equilibra.density.fixed_grid import integrate_on_grid
+from equilibra.density.trace import Mode, Tangents, Trace, differentiation, draw_probes
+from equilibra.density.trajectory import Pass, log_levels, time_at
 from equilibra.diffusion.denoiser import Denoiser
 from equilibra.diffusion.process import Process
 from equilibra.errors import ConfigError, DivergenceError
@@ -95,16 +96,6 @@ class FlowDensity:
     trace_error: Tensor
     latent: State
     network_calls: int
-
-
-@dataclass(frozen=True)
-class _Run:
-    """One pass of one part of a batch along a grid: the integral (probes, batch) fine and coarse, and the State at its end."""
-
-    fine: Tensor
-    coarse: Tensor
-    end: State
-    calls: int
 
 
 def log_density(
@@ -198,8 +189,7 @@ def _integrate(
     with torch.no_grad():
         probes = draw_probes(denoiser, state, trace, generator=generator)
         mode = _verified_mode(denoiser, state, grid, trace, generator)
-        follow = _adaptively if config.solver == "adaptive" else _on_grid
-        result = follow(denoiser, state, grid, config, trace, probes, mode, progress)
+        result = _in_parts(denoiser, state, grid, config, trace, probes, mode, progress)
     latent = result.end if rising else state
     prior = process.log_prior(latent, t=time_at(process, max(grid)))
     values = prior - result.integral
@@ -212,16 +202,7 @@ def _integrate(
     return FlowDensity(log_p, result.error, spread, latent, -(-result.calls // state.batch_size)), result.end
 
 
-def _parts(
-    denoiser: Denoiser, state: State, size: int | None, probes: Tangents | None
-) -> Iterator[tuple[Denoiser, State, Tangents | None]]:
-    """Yields the problem in parts of a batch."""
-    for start in range(0, state.batch_size, size or state.batch_size):
-        rows = slice(start, start + (size or state.batch_size))
-        yield denoiser.rows(rows), state[rows], None if probes is None else {name: v[:, rows] for name, v in probes.items()}
-
-
-def _adaptively(
+def _in_parts(
     denoiser: Denoiser,
     state: State,
     grid: Sequence[float],
@@ -231,15 +212,18 @@ def _adaptively(
     mode: Mode,
     progress: Callable[[float], None],
 ) -> Pass:
-    passes, done = [], 0
-    for bound, part, some in _parts(denoiser, state, config.batch_size, probes):
-        share, before = part.batch_size / state.batch_size, done / state.batch_size
+    passes, size = [], config.batch_size or state.batch_size
+    for start in range(0, state.batch_size, size):
+        rows = slice(start, start + size)
+        bound, part = denoiser.rows(rows), state[rows]
+        some = None if probes is None else {name: v[:, rows] for name, v in probes.items()}
+        share, before = part.batch_size / state.batch_size, start / state.batch_size
 
         def reported(fraction: float, share: float = share, before: float = before) -> None:
             progress(before + share * fraction)
 
-        passes.append(
-            integrate(
+        if config.solver == "adaptive":
+            found = integrate(
                 bound,
                 part,
                 (grid[0], grid[-1]),
@@ -251,8 +235,19 @@ def _adaptively(
                 mode=mode,
                 progress=reported,
             )
-        )
-        done += part.batch_size
+        else:
+            found = integrate_on_grid(
+                bound,
+                part,
+                grid,
+                solver=config.solver,
+                halving=config.check == "halving",
+                trace=trace,
+                probes=some,
+                mode=mode,
+                progress=reported,
+            )
+        passes.append(found)
     return Pass(
         torch.cat([p.integral for p in passes], dim=1),
         torch.cat([p.error for p in passes]),
@@ -261,65 +256,9 @@ def _adaptively(
     )
 
 
-def _on_grid(
-    denoiser: Denoiser,
-    state: State,
-    grid: Sequence[float],
-    config: FlowConfig,
-    trace: Trace,
-    probes: Tangents | None,
-    mode: Mode,
-    progress: Callable[[float], None],
-) -> Pass:
-    """Takes a trace at every node of a grid; the error is the difference to half as many."""
-    process, rising, solver = denoiser.process, grid[0] < grid[-1], _fixed(config)
-    grids = [grid, _halved(grid)] if config.check == "halving" else [grid]
-    total = -(-state.batch_size // (config.batch_size or state.batch_size)) * sum(len(g) for g in grids)
-    runs: list[list[_Run]] = [[] for _ in grids]
-    done = 0
-    for bound, part, some in _parts(denoiser, state, config.batch_size, probes):
-        for number, levels in enumerate(grids):
-            runs[number].append(_run(bound, part, levels, solver, trace, some, mode))
-            done += len(levels)
-            progress(done / total)
-    ends = [State.cat([run.end for run in group]) for group in runs]
-    integral = torch.cat([run.fine for run in runs[0]], dim=1)
-    other = torch.cat([run.coarse for run in runs[0]] if len(runs) == 1 else [run.fine for run in runs[1]], dim=1)
-    priors = [process.log_prior(end, t=time_at(process, max(grid))) if rising else torch.zeros(()) for end in ends]
-    error = (priors[0] - integral - priors[-1] + other).mean(0).abs()
-    calls = sum(group[0].calls for group in runs)
-    return Pass(integral, error, ends[0], calls * state.batch_size)
-
-
 def _grid(process: Process, levels: Sequence[Level] | None, config: FlowConfig) -> list[float]:
     """Returns the levels of the reference noise in rising order."""
     return log_levels(process, levels, config.steps or _STEPS[config.solver])
-
-
-def _fixed(config: FlowConfig) -> Solver:
-    return "heun" if config.solver == "heun" else "rk4"
-
-
-def _run(
-    denoiser: Denoiser, state: State, grid: Sequence[float], solver: Solver, trace: Trace, probes: Tangents | None, mode: Mode
-) -> _Run:
-    flow = ProbabilityFlow(denoiser, solver)
-    divergence = Divergence(denoiser, state, trace, probes, mode)
-    values, positions = [], []
-    for node in flow.nodes(state, grid):
-        t = torch.full((state.batch_size,), time_at(denoiser.process, node.level), dtype=state.dtype, device=state.device)
-        found = divergence(node.state, t)
-        values.append(torch.stack([c * found[name] for name, c in rates(denoiser.process, node.level).items()]).sum(0))
-        positions.append(node.level)
-        last = node.state
-    fine, coarse = quadrature(torch.stack(values), positions, solver)
-    calls = (len(grid) - 1) * (4 if solver == "rk4" else 2) + 1 + divergence.directions(state) * len(positions)
-    return _Run(fine, coarse, last, calls)
-
-
-def _halved(grid: Sequence[float]) -> list[float]:
-    """Returns every second level of a grid, both ends included."""
-    return [*grid[:-1:2], grid[-1]]
 
 
 def _verified_mode(denoiser: Denoiser, state: State, grid: Sequence[float], trace: Trace, generator: Generator) -> Mode:

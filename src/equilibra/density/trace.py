@@ -53,7 +53,7 @@ class Trace:
     probes: int = 16
     orthogonal: bool = False
     exact_up_to: int = 100
-    rows: int = 512
+    rows: int = 256
     mode: Mode = "auto"
     compile: bool = False
 

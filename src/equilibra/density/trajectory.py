@@ -40,6 +40,23 @@ class Node:
     state: State
 
 
+@dataclass(frozen=True, eq=False)
+class Pass:
+    """What one pass along the flow found.
+
+    Attributes:
+        integral: The integral over the increasing level (probes, batch).
+        error: Its expected error, and that of the trajectory (batch,).
+        end: State at the end.
+        calls: Denoiser calls of all batch elements together, those inside traces counted once for each direction.
+    """
+
+    integral: Tensor
+    error: Tensor
+    end: State
+    calls: int
+
+
 def log_levels(process: Process, levels: Sequence[Level] | None, steps: int) -> list[float]:
     """Returns ln sigma of the reference field from the smallest to the largest noise.
 

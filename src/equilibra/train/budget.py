@@ -21,7 +21,12 @@ from equilibra.train.config import TrainConfig
 from equilibra.train.energy_config import EnergyConfig
 
 COLLECTING = 0.25
-"""Share of the time that goes into collecting conformations; judging the model takes its own, and training the rest."""
+"""Share of the time that goes into collecting conformations; what judging the model takes comes first, and training has the rest."""
+
+JUDGING = 0.15
+"""Largest share of the time that goes into judging the model; the noise levels of its paths are fewer if need be, but `LEAST_LEVELS`."""
+
+LEAST_LEVELS = 25
 
 RESERVE = 0.1
 """Share of the time that is left over for what is not measured: starting, checkpoints, other programs."""
@@ -56,14 +61,17 @@ def plan(cost: Cost, minutes: float, config: EnergyConfig, train: TrainConfig) -
     Arguments:
         cost: Measured costs.
         minutes: Budget.
-        config: Rounds, rungs and walkers; its sweeps are replaced.
+        config: Rounds, rungs and walkers; its sweeps are replaced, and its path levels where judging would take too long.
         train: Its steps, warm-up and averaging are replaced.
 
     Raises:
         InputError: If the time does not suffice for a training.
     """
     # a judgement fits the kernels, then draws as many paths as it noises reference samples
-    judging = config.rounds * 3 * config.path_levels * cost.call
+    level = config.rounds * 3 * cost.call * config.paths / max(config.path_samples, config.columns)
+    allowed = int(JUDGING * 60.0 * minutes / level) if level > 0.0 else config.path_levels
+    levels = min(config.path_levels, max(allowed, LEAST_LEVELS))
+    judging = levels * level
     fixed = cost.overhead + judging + config.burn_in * cost.sweep
     least_collecting, least_steps = config.rounds * config.every * cost.sweep, max(LEAST_STEPS, config.rounds)
     left = (1.0 - RESERVE) * 60.0 * minutes - fixed
@@ -79,7 +87,7 @@ def plan(cost: Cost, minutes: float, config: EnergyConfig, train: TrainConfig) -
     sweeps = int(collecting / (config.rounds * cost.sweep) + 1e-9)
     sweeps -= sweeps % config.every
     return (
-        dataclasses.replace(config, sweeps=sweeps),
+        dataclasses.replace(config, sweeps=sweeps, path_levels=levels),
         dataclasses.replace(train, steps=steps, warmup=min(train.warmup, steps // 10), ema=min(train.ema, 1.0 - 20.0 / steps)),
     )
 
@@ -116,13 +124,19 @@ def planned(
             claim(folder, {})  # says what is wrong with it before anything is measured
         cost = measure()
         config, train = plan(cost, minutes, config, train)
-        sizes = {"sweeps": config.sweeps, "steps": train.steps, "warmup": train.warmup, "ema": train.ema}
+        sizes = {
+            "sweeps": config.sweeps,
+            "path_levels": config.path_levels,
+            "steps": train.steps,
+            "warmup": train.warmup,
+            "ema": train.ema,
+        }
         return config, train, {"plan": {"minutes": minutes, "cost": dataclasses.asdict(cost), **sizes}}
     try:
         kept = json.loads(path.read_text(encoding="utf-8")).get("plan")
         found = None if kept is None else float(kept["minutes"])
         if found == minutes and kept is not None:
-            config = dataclasses.replace(config, sweeps=int(kept["sweeps"]))
+            config = dataclasses.replace(config, sweeps=int(kept["sweeps"]), path_levels=int(kept["path_levels"]))
             train = dataclasses.replace(train, **{name: kept[name] for name in ("steps", "warmup", "ema")})
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(f"'{path}' is damaged ({error}); use another folder") from error
@@ -180,10 +194,9 @@ def measured(
             with torch.no_grad():
                 denoiser(shown.state, t, shown.features)
 
-        # the judged copy of the network is not compiled
-        call = _timed(one_call)
         if train.compile and getattr(denoiser, "parametrisation", "") != "energy":
             denoiser.network.compile(dynamic=False)
+        call = _timed(one_call, 2)
         optimiser = torch.optim.AdamW(denoiser.parameters(), lr=1e-5)
 
         def one_step() -> None:

@@ -1,6 +1,6 @@
 r"""Collecting conformations for a training round: parallel tempering, into which the model proposes its own samples.
 
-A sample of the model comes with the weight w of the path that made it (`density.path_weights`). It replaces a walker x of the lowest rung with the probability
+A sample of the model comes with the weight w of the path that made it (`density.path_weights`). It replaces a walker x of its rung with the probability
 
 .. math:: \min\{1, w(x') / w(x)\},
 
@@ -95,12 +95,14 @@ def run_sweeps(
 
 
 class Proposer:
-    """Lets a model propose samples to the walkers of the lowest rung, and judges it on the way.
+    """Lets a model propose samples to the walkers of a rung, and judges it on the way.
 
     Arguments:
-        denoiser: Denoiser of the system at the temperature of the lowest rung.
+        denoiser: Denoiser of the system at the temperature of the rung.
         levels: Noise levels of the paths, descending.
-        reduced: Reduced energy of that temperature.
+        reduced: Reduced energy at the temperature of the lowest rung.
+        rung: Which rung.
+        beta: Its inverse temperature relative to the lowest; the target is exp(-beta u).
         field: Name of the position field.
         accept: Tells which conformations (n, items, axes) belong to the system; all by default.
     """
@@ -111,10 +113,13 @@ class Proposer:
         levels: list[Level],
         reduced: ReducedEnergy,
         *,
+        rung: int = 0,
+        beta: float = 1.0,
         field: str = "pos",
         accept: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
-        self.denoiser, self.levels, self.reduced, self.field, self.accept = denoiser, levels, reduced, field, accept
+        self.denoiser, self.levels, self.reduced, self.rung, self.beta = denoiser, levels, reduced, rung, beta
+        self.field, self.accept = field, accept
 
     def _foreign(self, x: Tensor) -> Tensor:
         """Returns which conformations (n,) do not belong to the system."""
@@ -124,7 +129,7 @@ class Proposer:
         """Draws weighted samples of the model, and reverse paths from walkers. Each sample costs one energy call, the walkers none.
 
         Arguments:
-            walkers: Walkers of the lowest rung, at equilibrium.
+            walkers: Walkers of the rung, at equilibrium.
             frames: Conformations (n, items, axes) to fit the widths of the kernels to: earlier ones than the walkers, or the weights are biased.
             samples: Number of samples and of reverse paths; walkers are used again where there are fewer.
             generator: The only source of randomness.
@@ -138,18 +143,18 @@ class Proposer:
         def energy_of_drawn(state: State) -> Tensor:
             found = evaluate(state.fields[self.field].to(walkers.x.dtype), self.reduced)
             drawn.append(replace(found, u=torch.where(self._foreign(found.x), torch.inf, found.u)))
-            return drawn[-1].u
+            return self.beta * drawn[-1].u
 
         kernels = path_kernels(self.denoiser.process, self.levels)
         kernels = fit_variances(self.denoiser, State({self.field: frames.float()}), kernels, generator=generator)
         state = State({self.field: chosen.x.float()})
-        back = reverse_weights(self.denoiser, state, kernels, lambda state: chosen.u, generator=generator)
+        back = reverse_weights(self.denoiser, state, kernels, lambda state: self.beta * chosen.u, generator=generator)
         made = draw_weighted(self.denoiser, state, kernels, energy_of_drawn, generator=generator)
         log_w_walkers = torch.where(self._foreign(chosen.x), torch.inf, back.log_weights)
         return PathCheck(made.log_weights, log_w_walkers, drawn[-1])
 
     def propose(self, state: LadderState, check: PathCheck, *, generator: Generator) -> tuple[LadderState, float]:
-        """Replaces walkers of the lowest rung by samples of the model where their weights say so.
+        """Replaces walkers of the rung by samples of the model where their weights say so.
 
         Arguments:
             state: The ladder.
@@ -163,6 +168,11 @@ class Proposer:
         ratio = check.log_w_model[:columns] - check.log_w_walkers[:columns]
         uniform = torch.rand(columns, generator=generator, dtype=ratio.dtype, device=ratio.device)
         accepted = torch.log(uniform) < ratio
-        lowest = select(accepted, check.proposals[:columns], state.walkers[:columns])
-        parts = (torch.cat([getattr(lowest, name), getattr(state.walkers, name)[columns:]]) for name in ("x", "u", "force"))
+        first = self.rung * state.u.shape[1]
+        own = slice(first, first + columns)
+        chosen = select(accepted, check.proposals[:columns], state.walkers[own])
+        parts = []
+        for name in ("x", "u", "force"):
+            parts.append(getattr(state.walkers, name).clone())
+            parts[-1][own] = getattr(chosen, name)
         return replace(state, walkers=Walkers(*parts)), float(accepted.double().mean())

@@ -194,6 +194,8 @@ class EnergyTraining:
             KeyboardInterrupt: If it was interrupted; the same call goes on from there.
         """
         judged = _twin(denoiser)
+        if self.train.compile and denoiser.parametrisation != "energy":
+            judged.network.compile(dynamic=False)
         weights: dict[str, Tensor] = {}
         # energy calls of one optimiser step, for objectives that ask for energies themselves
         step_calls = self.train.batch_size * int(getattr(objective, "calls_per_sample", 0))
@@ -245,22 +247,31 @@ class EnergyTraining:
         config, (_, state, _) = self.config, self.files.read(number)
         samples = max(config.path_samples, config.columns)
         levels = noise_grid(denoiser.process, GridConfig(steps=config.path_levels, spacing="log", end="noisy"))
-        proposer = Proposer(self.bind(denoiser), levels, self.reduced, field=self.field, accept=self.accept)
-        check = proposer.judge(
-            state.walkers[: config.columns], self._earlier(number, samples), samples=samples, generator=generator
-        )
-        found: dict[str, Any] = {"ess": check.ess, "elbo": check.elbo, "eubo": check.eubo, "path_samples": samples}
+        found: dict[str, Any] = {}
+        # every rung gets proposals, or hot walkers that cannot cross a barrier would feed wrong populations to the cold ones
+        for rung, beta in enumerate(config.betas if config.proposes else config.betas[:1]):
+            count = samples if rung == 0 else config.columns
+            proposer = Proposer(
+                self.bind(denoiser, beta), levels, self.reduced, rung=rung, beta=beta, field=self.field, accept=self.accept
+            )
+            own = slice(rung * config.columns, (rung + 1) * config.columns)
+            check = proposer.judge(state.walkers[own], self._earlier(number, count, rung), samples=count, generator=generator)
+            if rung == 0:
+                found |= {"ess": check.ess, "elbo": check.elbo, "eubo": check.eubo, "path_samples": samples}
+            if config.proposes:
+                state, accepted = proposer.propose(state, check, generator=generator)
+                found.setdefault("accepted", accepted)
+                found.setdefault("accepted_rungs", []).append(round(accepted, 4))
         if config.proposes:
-            state, found["accepted"] = proposer.propose(state, check, generator=generator)
             self.files.write_proposed(number, state)
         self.files.write_judgement(number, {**found, "calls_judged": self.calls})
 
-    def _earlier(self, number: int, samples: int) -> Tensor:
-        """Draws conformations of the lowest rung that were kept before the walkers came to where they are."""
-        x, _, _ = self.buffer.rung(0)
+    def _earlier(self, number: int, samples: int, rung: int) -> Tensor:
+        """Draws conformations of a rung that were kept before the walkers came to where they are."""
+        x, _, _ = self.buffer.rung(rung)
         before = max(len(x) - self.config.columns, min(len(x), self.config.columns))
         oldest = min(int((1.0 - self.config.newest) * len(x)), before - 1)
-        generator = generator_for(self.train.seed, FIT_STREAM, number)
+        generator = generator_for(self.train.seed, FIT_STREAM, number, rung)
         return x[torch.randint(oldest, before, (samples,), generator=generator)]
 
     def _next_round(self, number: int, denoiser: TrainedDenoiser) -> None:

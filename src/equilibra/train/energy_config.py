@@ -89,8 +89,13 @@ class EnergyConfig:
         return tuple(self.hottest ** (-k / (self.rungs - 1)) for k in range(self.rungs))
 
     @property
+    def paths(self) -> int:
+        """Paths that judging the model after a round draws, over all rungs."""
+        return max(self.path_samples, self.columns) + (self.rungs - 1) * self.columns * self.proposes
+
+    @property
     def proposes(self) -> bool:
-        """Whether the model's samples are proposed to the walkers of the lowest rung."""
+        """Whether the model's samples are proposed to the walkers."""
         return self.objective == "anneal"
 
 

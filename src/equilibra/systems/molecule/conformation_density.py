@@ -48,7 +48,7 @@ class ConformationDensity:
     Attributes:
         ensemble: The conformations, with `log_density`, and `energies` where there are any.
         index: Place (F,) of each in the source.
-        integration_error: Difference (F,) to half the number of steps, in nats.
+        integration_error: Expected error (F,) of the integration, in nats; see `density.flow.FlowDensity`.
         trace_error: Standard error (F,) of Hutchinson's estimate, in nats; 0 for the exact trace.
         u: Reduced energies E/kT (F,), or None.
         energy_name: What the energies are of; empty if there are none.

@@ -31,8 +31,8 @@ from equilibra.units import thermal_energy
 
 BLOCK_SIZE = 16
 """Conformations of a block by default: the unit that is kept when a run is interrupted."""
-STEPS = 40
-"""Steps of the flow by default."""
+TOLERANCE = 0.05
+"""Wanted integration error of a conformation in nats: its square, as the variance of a log-weight, costs no effective samples to speak of."""
 
 _ENERGY_ROWS = 256
 _LARGEST_ERROR = 0.1  # nats, or nats² for a variance; above it weights made of the densities are spoilt
@@ -46,8 +46,10 @@ def log_density(
     temperature: float | None = None,
     trace: Kind = "auto",
     probes: int = 16,
-    steps: int = STEPS,
-    check: Literal["halving", "nodes"] = "halving",
+    steps: int | None = None,
+    check: Literal["estimate", "halving", "nodes"] = "estimate",
+    tolerance: float = TOLERANCE,
+    compile: bool = False,
     max_conformations: int | None = None,
     topology: str | Path | None = None,
     seed: int = 0,
@@ -66,8 +68,12 @@ def log_density(
         temperature: Temperature in K, for a model of several; by default the ensemble's own if the model drew it, else the one that the model is meant for.
         trace: `exact`, `hutchinson`, or `auto`: exact up to 100 degrees of freedom.
         probes: Probes of Hutchinson's estimate.
-        steps: Steps of the flow, of fourth order.
-        check: Where the integration error comes from: `halving`, a second run of half the steps, or `nodes`, which costs nothing and sees less.
+        steps: Steps of the flow; by default as many as the tolerance needs, or 50 of fourth order for `halving` and `nodes`.
+        check: Where the integration error comes from. `estimate`: traces are taken where the integral needs them, and what is left out is
+            estimated. `halving` and `nodes`: a trace at every step, and a second run of half the steps, or every second node, which costs nothing
+            and sees less.
+        tolerance: Integration error in nats up to which `estimate` goes on.
+        compile: Compile the network's derivative: a third of the time from some hundred conformations on.
         max_conformations: The largest number of conformations; they are spread evenly over the source.
         topology: PDB or SDF file of a trajectory without atoms.
         seed: Seed of the probes.
@@ -86,8 +92,12 @@ def log_density(
     for name, value in (("max_conformations", max_conformations), ("block_size", block_size), ("batch_size", batch_size)):
         if value is not None and value < 1:
             raise InputError(f"{name}: got {value}, expected at least 1")
-    config = FlowConfig(steps=steps, check=check, batch_size=batch_size)
-    rule = Trace(kind=trace, probes=probes)
+    if not tolerance > 0.0:
+        raise InputError(f"tolerance: got {tolerance}, expected a positive number of nats")
+    config = FlowConfig(steps=steps, tolerance=tolerance, batch_size=batch_size)
+    if check != "estimate":
+        config = replace(config, solver="rk4", check=check)
+    rule = Trace(kind=trace, probes=probes, compile=compile)
     everything = join_runs(load_runs(source, topology))
     loaded = _model(model, everything)
     if not outside_scope:
@@ -120,6 +130,7 @@ def log_density(
         "probes": probes if kind == "hutchinson" else None,
         "steps": steps,
         "check": check,
+        "tolerance": tolerance if check == "estimate" else None,
         "seed": seed,
         "block_size": block_size,
     }
@@ -220,7 +231,7 @@ def _error_notes(values: dict[str, np.ndarray]) -> tuple[str, ...]:
     integration, variance = float(values["integration_error"].mean()), float((values["trace_error"] ** 2).mean())
     if integration > _LARGEST_ERROR:
         notes.append(
-            f"The integration error is {integration:.2g} nats on average; take more steps before building on single values."
+            f"The integration error is {integration:.2g} nats on average; take more steps or a lower tolerance before building on single values."
         )
     if variance > _LARGEST_ERROR:
         notes.append(

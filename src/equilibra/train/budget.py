@@ -45,7 +45,7 @@ class Cost:
     Attributes:
         sweep: One sweep of all walkers.
         step: One optimiser step.
-        call: One call of the network with as many samples as a judgement takes.
+        call: Calls of the network for one noise level of a judgement, on all rungs that it is made on.
         overhead: What does not grow with the budget: compiling, and measuring.
     """
 
@@ -186,17 +186,21 @@ def measured(
         if accept is not None:
             sweep += _timed(lambda: accept(state.walkers.x)) / config.every
         buffer.add(state.x, state.u, state.force)
-        samples = max(config.path_samples, config.columns)
-        shown = buffer.batch(samples, generator=generator)
-        t = torch.full((samples,), 0.5, dtype=shown.state.dtype)
-
-        def one_call() -> None:
-            with torch.no_grad():
-                denoiser(shown.state, t, shown.features)
-
         if train.compile and getattr(denoiser, "parametrisation", "") != "energy":
             denoiser.network.compile(dynamic=False)
-        call = _timed(one_call, 2)
+        samples = max(config.path_samples, config.columns)
+        sizes = [samples] + [config.columns] * ((config.rungs - 1) if config.proposes else 0)
+        batches = {size: buffer.batch(size, generator=generator) for size in sizes}
+
+        def one_level() -> None:
+            with torch.no_grad():
+                for size in sizes:
+                    shown = batches[size]
+                    denoiser(shown.state, torch.full((size,), 0.5, dtype=shown.state.dtype), shown.features)
+
+        denoiser.requires_grad_(False)
+        call = _timed(one_level, 2)
+        denoiser.requires_grad_(True)
         optimiser = torch.optim.AdamW(denoiser.parameters(), lr=1e-5)
 
         def one_step() -> None:

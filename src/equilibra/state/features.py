@@ -102,6 +102,10 @@ class Features:
         if self.mask is None:
             raise ShapeError("Features.rows", "one system", "a batch")
 
+        arrays = [*self.node.values(), *self.pair.values(), *self.graph.values(), self.mask]
+        if all(value.shape[0] == 1 for value in arrays):
+            return self
+
         def chosen(value: Tensor) -> Tensor:
             return value if value.shape[0] == 1 else value[index]
 

@@ -278,7 +278,7 @@ def measure(name: str, folder: Path, *, reference: Path, samples: int, paths: in
                     f"| {row.baseline:.4g} |",
                     flush=True,
                 )
-    flow = FlowConfig(steps=30, batch_size=100)
+    flow = FlowConfig(tolerance=0.03, batch_size=100)
     x = torch.from_numpy(np.concatenate(runs)[:: max(1, sum(map(len, runs)) // nll)][:nll]).float()
     density = log_density(bound, State({FIELD: x}), config=flow, generator=generator_for(0, 5))
     value = -density.log_density

@@ -244,10 +244,10 @@ class EnergyTraining:
     def _judge(self, number: int, denoiser: TrainedDenoiser) -> None:
         """Judges the model after a round, and lets it propose its samples."""
         generator = generator_for(self.train.seed, JUDGE_STREAM, number)
-        config, (_, state, _) = self.config, self.files.read(number)
+        config, (_, state, known) = self.config, self.files.read(number)
         samples = max(config.path_samples, config.columns)
         levels = noise_grid(denoiser.process, GridConfig(steps=config.path_levels, spacing="log", end="noisy"))
-        found: dict[str, Any] = {}
+        found: dict[str, Any] = {name: value for name, value in known.items() if name != "calls"}
         # every rung gets proposals, or hot walkers that cannot cross a barrier would feed wrong populations to the cold ones
         for rung, beta in enumerate(config.betas if config.proposes else config.betas[:1]):
             count = samples if rung == 0 else config.columns

@@ -136,7 +136,9 @@ def test_a_weighted_state_that_rests_on_a_few_samples_is_refused():
     rare = np.zeros(500, dtype=bool)
     rare[:3] = True
     samples = sample_set(500, log_weights=log_weights)
-    with pytest.raises(InputError, match=r"state 'rare': refused, because its weight rests on [23]\.\d effective samples \(3 conf"):
+    with pytest.raises(
+        InputError, match=r"state 'rare': refused, because its weight rests on [23]\.\d effective samples \(3 conf"
+    ):
         state_free_energies({"common": ~rare, "rare": rare}, samples, rng)
     (common, found), _ = state_free_energies({"common": ~rare, "rare": rare}, samples, rng, allow_untrusted=True)
     assert found.count == 3

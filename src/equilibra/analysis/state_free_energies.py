@@ -203,7 +203,9 @@ def state_free_energies(
                 f"fewer than {LEAST_EFFECTIVE:g}; the error bar would be too small. Draw more samples, or allow it explicitly to see the number all the same"
             )
     shares = populations(samples.log_weights, masks, rng, resamples=resamples, blocks=samples.blocks) if masks else {}
-    found = tuple(StatePopulation(name, _quoted(share, name), int(masks[name].sum()), worth[name]) for name, share in shares.items())
+    found = tuple(
+        StatePopulation(name, _quoted(share, name), int(masks[name].sum()), worth[name]) for name, share in shares.items()
+    )
     first, *others = masks or [""]
     differences = []
     for other in others:

@@ -119,7 +119,13 @@ def _summary(ctx: typer.Context, result: "FreeEnergies") -> None:
     from equilibra.report.free_energy_page import interval, percent
 
     rows = [
-        (s.name, percent(s.population.value), f"{percent(s.population.low)} to {percent(s.population.high)}", f"{s.count:,}", f"{s.effective:,.1f}")
+        (
+            s.name,
+            percent(s.population.value),
+            f"{percent(s.population.low)} to {percent(s.population.high)}",
+            f"{s.count:,}",
+            f"{s.effective:,.1f}",
+        )
         for s in result.states
     ]
     if rows:

@@ -68,7 +68,9 @@ def _states(result: FreeEnergies) -> list[Element]:
     ]
     weighted = "share of the weight" if result.samples.log_weights is not None else "share of the conformations"
     caption = f"Population: {weighted} in each state, N = {result.samples.n:,}. Angles are in rad unless written otherwise. {result.samples.sentence}"
-    elements: list[Element] = [_noted(["state", "population", "95 % interval", "conformations in it", "effective number", "note"], rows, caption)]
+    elements: list[Element] = [
+        _noted(["state", "population", "95 % interval", "conformations in it", "effective number", "note"], rows, caption)
+    ]
     if result.differences:
         units = ["kT", *([] if result.temperature is None else ["kJ/mol"])]
         lines: list[list[CellLike]] = []

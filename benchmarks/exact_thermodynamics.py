@@ -118,7 +118,7 @@ DENSITIES: dict[str, Callable[[], AnalyticDistribution]] = {
 def densities(samples: int, probes: int) -> None:
     """Prints errors of log-densities, and z-scores of Hutchinson's estimate; fewer points and steps on curved Spaces, which are costly."""
     print(
-        f"\nlog p of N exact samples by the probability flow, rk4; the exact value is that at the smallest noise. Hutchinson: {probes} probes; "
+        f"\nlog p of N exact samples by the probability flow with the default rule; the exact value is that at the smallest noise. Hutchinson: {probes} probes; "
         "z of a sample is (estimate - exact trace) / its own standard error, 'pooled' is that of the mean over samples.\n"
     )
     print(

@@ -45,7 +45,7 @@ class Cost:
     Attributes:
         sweep: One sweep of all walkers.
         step: One optimiser step.
-        call: Calls of the network for one noise level of a judgement, on all rungs that it is made on.
+        call: Call of the network for one noise level of a judgement, on the lowest rung.
         overhead: What does not grow with the budget: compiling, and measuring.
     """
 
@@ -186,20 +186,21 @@ def measured(
         if accept is not None:
             sweep += _timed(lambda: accept(state.walkers.x)) / config.every
         buffer.add(state.x, state.u, state.force)
-        if train.compile and getattr(denoiser, "parametrisation", "") != "energy":
-            denoiser.network.compile(dynamic=False)
+        if train.compile:
+            denoiser.compile_network()
         samples = max(config.path_samples, config.columns)
-        sizes = [samples] + [config.columns] * ((config.rungs - 1) if config.proposes else 0)
-        batches = {size: buffer.batch(size, generator=generator) for size in sizes}
+        sizes = {samples, config.columns} if config.proposes and config.rungs > 1 else {samples}
+        batches = {size: buffer.batch(size, generator=generator) for size in sorted(sizes)}
 
-        def one_level() -> None:
+        def one_level(size: int) -> None:
+            shown = batches[size]
             with torch.no_grad():
-                for size in sizes:
-                    shown = batches[size]
-                    denoiser(shown.state, torch.full((size,), 0.5, dtype=shown.state.dtype), shown.features)
+                denoiser(shown.state, torch.full((size,), 0.5, dtype=shown.state.dtype), shown.features)
 
         denoiser.requires_grad_(False)
-        call = _timed(one_level, 2)
+        for size in batches:  # each size is compiled on its own
+            one_level(size)
+        call = _timed(lambda: one_level(samples), 1)
         denoiser.requires_grad_(True)
         optimiser = torch.optim.AdamW(denoiser.parameters(), lr=1e-5)
 

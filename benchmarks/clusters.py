@@ -53,7 +53,7 @@ FIELD = "pos"
 class Recipe:
     """How one cluster is trained."""
 
-    make: type | object
+    make: Callable[[], PairCluster]
     width: float
     sigma_min: float
     energy: EnergyConfig
@@ -127,7 +127,7 @@ RECIPES: dict[str, Recipe] = {
 
 def cluster(name: str) -> PairCluster:
     """Makes the energy."""
-    return RECIPES[name].make()  # type: ignore[operator]
+    return RECIPES[name].make()
 
 
 def features(items: int) -> Features:

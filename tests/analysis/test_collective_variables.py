@@ -5,12 +5,11 @@ import numpy as np
 import pytest
 
 from equilibra.analysis.collective_variables import (
-    angles,
     collective_variable,
-    distances,
     full_name,
     radius_of_gyration,
 )
+from equilibra.analysis.geometry_statistics import bond_angles, bond_lengths
 from equilibra.errors import InputError, ShapeError
 
 TORSIONS = {"phi ALA2": (0, 1, 2, 3), "psi ALA2": (1, 2, 3, 4), "psi GLY3": (2, 3, 4, 5)}
@@ -49,8 +48,8 @@ def test_units_periods_and_names(x):
 
 def test_closed_forms_keep_their_digits_at_the_ends():
     line = np.array([[[0.0, 0, 0], [1.0, 0, 0], [2.0, 1e-9, 0]]])
-    assert angles(line, [[0, 1, 2]])[0, 0] == pytest.approx(np.pi - 1e-9, abs=1e-15)
-    assert distances(line, [[0, 1]])[0, 0] == 1.0
+    assert bond_angles(line, [[0, 1, 2]])[0, 0] == pytest.approx(np.pi - 1e-9, abs=1e-15)
+    assert bond_lengths(line, [[0, 1]])[0, 0] == 1.0
     pair = np.array([[[0.0, 0, 0], [4.0, 0, 0]]])
     assert radius_of_gyration(pair)[0] == pytest.approx(2.0)
     # reduced mass: sqrt(m1 m2) / (m1 + m2) of the distance

@@ -23,7 +23,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
-from equilibra.analysis.samples import FloatArray, check_indices, check_samples
+from equilibra.analysis.geometry_statistics import bond_angles, bond_lengths
+from equilibra.analysis.samples import FloatArray, check_samples
 from equilibra.analysis.torsions import dihedrals
 from equilibra.errors import InputError, ShapeError
 
@@ -113,26 +114,10 @@ def collective_variable(
     kind, _, numbers = full.partition(":")
     atoms = _atoms(full, numbers, x.shape[1])
     if kind == "distance":
-        return CollectiveVariable(full, distances(x, [atoms])[:, 0], "Å")
+        return CollectiveVariable(full, bond_lengths(x, [atoms])[:, 0], "Å")
     if kind == "angle":
-        return CollectiveVariable(full, angles(x, [atoms])[:, 0], "rad")
+        return CollectiveVariable(full, bond_angles(x, [atoms])[:, 0], "rad")
     return CollectiveVariable(full, _dihedral(x, atoms), "rad", 2.0 * np.pi)
-
-
-def distances(positions: ArrayLike, pairs: ArrayLike) -> FloatArray:
-    """Returns the distances (n, pairs) of pairs of atoms (pairs, 2), counted from 0, in the unit of the positions (n, atoms, 3)."""
-    x = check_samples("positions", positions, ndim=3, last=3)
-    rows = check_indices("pairs", pairs, columns=2, n_atoms=x.shape[1])
-    return np.asarray(np.linalg.norm(x[:, rows[:, 0]] - x[:, rows[:, 1]], axis=-1))
-
-
-def angles(positions: ArrayLike, triples: ArrayLike) -> FloatArray:
-    """Returns the angles (n, triples) in rad at the second of three atoms (triples, 3), counted from 0, of positions (n, atoms, 3)."""
-    x = check_samples("positions", positions, ndim=3, last=3)
-    rows = check_indices("triples", triples, columns=3, n_atoms=x.shape[1])
-    a, b = x[:, rows[:, 0]] - x[:, rows[:, 1]], x[:, rows[:, 2]] - x[:, rows[:, 1]]
-    # the arctangent keeps its digits near 0 and pi, where the arccosine loses half of them
-    return np.asarray(np.arctan2(np.linalg.norm(np.cross(a, b), axis=-1), (a * b).sum(axis=-1)))
 
 
 def radius_of_gyration(positions: ArrayLike, masses: ArrayLike | None = None) -> FloatArray:

@@ -124,6 +124,9 @@ class ConservativeDenoiser(nn.Module):
         rate = gradients[-1] if t.requires_grad else None
         return PotentialPrediction(displacements, log_density if recording else log_density.detach(), rate)
 
+    def compile_network(self) -> None:
+        """Does nothing: the network is differentiated twice in training, which compiled code does not support."""
+
     def bind(self, features: Features) -> BoundDenoiser:
         """Returns the denoiser of the batch that `features` describe."""
         return BoundDenoiser(self.process, self, features)

@@ -124,6 +124,11 @@ class NetworkDenoiser(nn.Module):
             displacements[name] = self.process.fields[name].space.project(displacement, state.mask(name))
         return Prediction(displacements)
 
+    def compile_network(self) -> None:
+        """Compiles the network in place, once: parameters keep their names, and whoever holds this denoiser goes on calling it."""
+        if self.network._compiled_call_impl is None:
+            self.network.compile(dynamic=False)
+
     def bind(self, features: Features) -> "BoundDenoiser":
         """Returns the denoiser of the batch that `features` describe."""
         return BoundDenoiser(self.process, self, features)

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from equilibra.atomic import atomic_path
+from equilibra.atomic import write_arrays
 from equilibra.errors import DivergenceError, InputError
 from equilibra.units import BOLTZMANN_EV, KJ_PER_MOL_EV, KJ_PER_MOL_NM_EV_A, NM
 
@@ -255,10 +255,7 @@ def run_blocks(
     for index in range(done, blocks):
         arrays, state = engine.block(state, index)
         arrays |= {"next_positions": state.positions, "next_velocities": state.velocities, "next_rungs": state.rungs}
-        path = block_path(folder, index)
-        with atomic_path(path) as temporary, temporary.open("wb") as file:
-            content: dict[str, Any] = arrays
-            np.savez(file, **content)
+        write_arrays(block_path(folder, index), arrays)
         progress(index + 1, blocks)
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import time
-import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +17,7 @@ import numpy as np
 import torch
 from torch import Generator
 
-from equilibra.atomic import atomic_path
+from equilibra.atomic import read_arrays, write_arrays
 from equilibra.diffusion.denoiser import BoundDenoiser, Denoiser, Prediction
 from equilibra.errors import EquilibraError, InputError
 from equilibra.run_folder import claim
@@ -123,8 +122,7 @@ class BatchedDenoiser(Denoiser):
         parts = []
         for start in range(0, state.batch_size, self.size):
             rows = slice(start, start + self.size)
-            part = BoundDenoiser(self.process, self.inner.function, self.inner.features.rows(rows))
-            parts.append(part(state[rows], t[rows]).displacements)
+            parts.append(self.inner.rows(rows)(state[rows], t[rows]).displacements)
         return Prediction({name: torch.cat([part[name] for part in parts]) for name in parts[0]})
 
 
@@ -195,10 +193,8 @@ def draw_blocks(
             seconds += time.perf_counter() - start
             samples += block_size
             if path is not None:
-                with atomic_path(path) as temporary, temporary.open("wb") as file:
-                    values = {f"{_VALUES}{name}": value for name, value in block.values.items()}
-                    arrays: dict[str, Any] = {**block.fields, **values, "valid": block.valid}
-                    np.savez(file, **arrays)
+                values = {f"{_VALUES}{name}": value for name, value in block.values.items()}
+                write_arrays(path, {**block.fields, **values, "valid": block.valid})
         blocks.append(block)
         valid += int(block.valid.sum())
         progress(Progress(min(valid, n), n, len(blocks) * block_size, 0.0))
@@ -224,13 +220,10 @@ def _report(progress: Callable[[Progress], None], valid: int, wanted: int, drawn
 
 
 def _read(path: Path) -> Block | None:
-    """Reads a block; a damaged file counts as missing, since it can be made again."""
-    if not path.exists():
+    """Reads a block, or None where there is none that is whole."""
+    named = read_arrays(path)
+    if named is None or "valid" not in named:
         return None
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            named = {name: arrays[name] for name in arrays.files if name != "valid"}
-            values = {name.removeprefix(_VALUES): named.pop(name) for name in list(named) if name.startswith(_VALUES)}
-            return Block(named, arrays["valid"], values)
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile, EOFError):
-        return None
+    valid = named.pop("valid")
+    values = {name.removeprefix(_VALUES): named.pop(name) for name in list(named) if name.startswith(_VALUES)}
+    return Block(named, valid, values)

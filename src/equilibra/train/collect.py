@@ -26,6 +26,7 @@ from equilibra.diffusion.denoiser import Denoiser
 from equilibra.energies.energy import ReducedEnergy
 from equilibra.energies.ladder_state import LadderState
 from equilibra.energies.parallel_tempering import ParallelTempering
+from equilibra.energies.resampling import effective_size
 from equilibra.energies.walkers import Walkers, evaluate, select
 from equilibra.sampling.grid import Level
 from equilibra.state.state import State
@@ -48,7 +49,7 @@ class Frames:
 
 @dataclass(frozen=True, eq=False)
 class PathCheck:
-    r"""The model judged by path weights, at the temperature of the lowest rung.
+    r"""The model judged by path weights, at the temperature of one rung.
 
     Attributes:
         log_w_model: Log-weights (M,) of samples of the model; -inf for those that do not belong to the system, or have an infinite energy.
@@ -63,11 +64,9 @@ class PathCheck:
     @property
     def ess(self) -> float:
         """Kish's effective share of the model's samples; zero if none has a weight."""
-        top = self.log_w_model.max()
-        if not torch.isfinite(top):
+        if not torch.isfinite(self.log_w_model.max()):
             return 0.0
-        log_w = self.log_w_model - top
-        return float(torch.exp(2.0 * torch.logsumexp(log_w, 0) - torch.logsumexp(2.0 * log_w, 0))) / len(log_w)
+        return effective_size(self.log_w_model) / len(self.log_w_model)
 
     @property
     def elbo(self) -> float:

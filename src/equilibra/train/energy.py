@@ -194,8 +194,8 @@ class EnergyTraining:
             KeyboardInterrupt: If it was interrupted; the same call goes on from there.
         """
         judged = _twin(denoiser)
-        if self.train.compile and denoiser.parametrisation != "energy":
-            judged.network.compile(dynamic=False)
+        if self.train.compile:
+            judged.compile_network()
         weights: dict[str, Tensor] = {}
         # energy calls of one optimiser step, for objectives that ask for energies themselves
         step_calls = self.train.batch_size * int(getattr(objective, "calls_per_sample", 0))

@@ -86,7 +86,9 @@ class EnergyConfig:
         """Inverse temperatures of the rungs relative to the first."""
         if self.rungs == 1:
             return (1.0,)
-        return tuple(self.hottest ** (-k / (self.rungs - 1)) for k in range(self.rungs))
+        from equilibra.energies.parallel_tempering import geometric_betas
+
+        return geometric_betas(self.hottest, self.rungs)
 
     @property
     def paths(self) -> int:

@@ -101,9 +101,8 @@ class DenoiserTraining(lightning.LightningModule):
         self.interruption = interruption or Interruption()
         self.progress = progress
         self._recent: list[dict[str, Tensor]] = []
-        if config.compile and denoiser.parametrisation != "energy" and denoiser.network._compiled_call_impl is None:
-            # a conservative denoiser is differentiated twice, which compiled code does not support. In place: parameters keep their names, and the objective goes on calling the denoiser
-            denoiser.network.compile(dynamic=False)
+        if config.compile:
+            denoiser.compile_network()
         if restored is not None:
             own = {key.removeprefix("module."): value for key, value in restored.items() if key.startswith("module.")}
             try:

@@ -6,14 +6,13 @@ The probes of a block depend on (seed, block) alone, so that results depend neit
 from __future__ import annotations
 
 import time
-import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from equilibra.atomic import atomic_path
+from equilibra.atomic import read_arrays, write_arrays
 from equilibra.density import flow
 from equilibra.density.flow import FlowConfig
 from equilibra.density.trace import Trace
@@ -79,8 +78,7 @@ class DensityBlocks:
             if part is None:
                 part = self._compute(rows, number, start, progress)
                 if path is not None:
-                    with atomic_path(path) as temporary, temporary.open("wb") as file:
-                        np.savez(file, **part)  # type: ignore[arg-type]
+                    write_arrays(path, part)
             parts.append(part)
             self.network_calls = int(part["network_calls"])
             done = start + rows.batch_size
@@ -122,12 +120,8 @@ class DensityBlocks:
 
 
 def _read(path: Path, rows: int) -> dict[str, np.ndarray] | None:
-    """Reads a block; a damaged file counts as missing, since it can be made again."""
-    if not path.exists():
-        return None
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            part = {name: arrays[name] for name in (*_PARTS, "network_calls")}
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile, EOFError):
+    """Reads a block of a number of conformations, or None where there is none that is whole."""
+    part = read_arrays(path)
+    if part is None or not {*_PARTS, "network_calls"} <= set(part):
         return None
     return part if all(part[name].shape == (rows,) for name in _PARTS) else None

@@ -55,9 +55,7 @@ def molecule_energy(system: MoleculeSystem, name: str, *, compile: bool = False)
 def _mechanics(openmm_system: Any, name: str, compile: bool) -> Energy:
     from equilibra.energies.molecular_mechanics import read_openmm_system
 
-    energy = read_openmm_system(openmm_system, compile=compile)
-    energy.name = name
-    return energy
+    return read_openmm_system(openmm_system, name=name, compile=compile)
 
 
 def conformers(system: MoleculeSystem, n: int, *, seed: int) -> np.ndarray:

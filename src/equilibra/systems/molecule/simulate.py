@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from equilibra.atomic import atomic_path, write_text
+from equilibra.atomic import atomic_path, write_arrays, write_text
 from equilibra.energies.openmm_system import ForceFieldConfig, make_openmm_system
 from equilibra.energies.replica_exchange import DynamicsConfig, ReplicaExchange, block_path, geometric_ladder, run_blocks
 from equilibra.errors import CheckpointError, InputError
@@ -235,12 +235,8 @@ def _finish(folder: Path, system: MoleculeSystem, config: DynamicsConfig, identi
         if run == 0:
             write_frames(folder / "topology.pdb", positions[:1], system)
         write_frames(simulation.trajectory(run), positions, system)
-        with atomic_path(simulation.forces(run)) as temporary, temporary.open("wb") as file:
-            np.savez(
-                file,
-                forces=np.concatenate([block["forces"] for block in blocks]),
-                energies=np.concatenate([block["energies"] for block in blocks]),
-            )
+        joined = {name: np.concatenate([block[name] for block in blocks]) for name in ("forces", "energies")}
+        write_arrays(simulation.forces(run), joined)
     write_text(record, text)
     return simulation
 

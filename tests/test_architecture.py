@@ -33,7 +33,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "diffusion": FOUNDATION | {"geometry", "state"},
     "nn": {"types", "errors", "geometry"},  # knows tensors, neither schedules nor files
     "sampling": CORE,
-    "density": CORE | {"sampling"},  # along the levels of a noise grid
+    "density": CORE | {"sampling", "energies"},  # along the levels of a noise grid; weights for an energy
     "thermo": FOUNDATION,  # log-weights in, free energies out
     "energies": CORE | FILES,
     "data": CORE | FILES,

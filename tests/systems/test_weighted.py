@@ -284,3 +284,32 @@ def test_the_shipped_model_is_weighted_for_its_own_force_field(monkeypatch):
     assert np.ptp(ensemble.energies) < 3.0
     assert np.ptp(ensemble.log_weights) < 60.0
     assert 1.0 <= ensemble.provenance["path_weights"]["ess"] <= 6.0
+
+
+def test_annealed_blocks_have_the_right_distribution_and_honest_numbers(ethane, tmp_path):
+    # the model is half as wide again as the target: in 21 dimensions few of its paths count
+    model = make(ethane, width=0.032)
+    options = {"energy": Spring(ethane, 0.02), "levels": 30, "block_size": 100, "seed": 2}
+    plain = model.sample(ethane, 1000, **options)
+    annealed = model.sample(ethane, 1000, smc=3, folder=tmp_path / "run", **options)
+    record = annealed.provenance["path_weights"]
+    assert plain.provenance["path_weights"]["ess_fraction"] < 0.05
+    assert record["ess_fraction"] > 2.0 * plain.provenance["path_weights"]["ess_fraction"]
+    exact = 0.5 * DEGREES * math.log(2.0 * math.pi * 0.02**2)
+    assert abs(record["log_z"] - exact) < 4.0 * record["log_z_error"] + 0.05
+    assert record["elbo"] < record["log_z"]
+    assert record["energy_calls"] > 4000
+    x = annealed.positions.astype(float) - ethane.reference + ethane.reference.mean(axis=0)
+    x -= x.mean(axis=1, keepdims=True)
+    variance = float(annealed.weights @ (x**2).sum((1, 2))) / DEGREES
+    assert variance == pytest.approx(0.02**2, rel=0.06)
+    again = model.sample(ethane, 1000, smc=3, folder=tmp_path / "run", **options)
+    assert np.array_equal(again.positions, annealed.positions)
+    assert again.provenance["path_weights"] == record
+
+
+def test_annealing_needs_an_energy_and_a_positive_number(ethane):
+    with pytest.raises(InputError, match="anneals samples to an energy"):
+        make(ethane).sample(ethane, 5, smc=2)
+    with pytest.raises(InputError, match="at least 1 move"):
+        make(ethane).sample(ethane, 5, energy=Spring(ethane, 0.02), smc=0)

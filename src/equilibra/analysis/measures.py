@@ -41,7 +41,7 @@ class Measure:
     """The unit of each row."""
     definitions: tuple[str, ...]
     """The definition of each row."""
-    feature: Literal["torsions", "backbone", "positions"]
+    feature: Literal["torsions", "backbone", "positions", "scores", "secondary structure"]
     """What it reads of each frame."""
     compute: Values
     """The distance or the observable."""

@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from equilibra.analysis.collective_variables import CollectiveVariable
-from equilibra.analysis.samples import BoolArray, FloatArray
+from equilibra.analysis.samples import BoolArray, FloatArray, IntArray
 from equilibra.errors import InputError
 from equilibra.thermo.estimate import Estimate
 from equilibra.thermo.free_energy import Blocks, difference, populations
@@ -78,6 +78,7 @@ def sample_set(
     lengths: Sequence[int] | None = None,
     series: Mapping[str, FloatArray] | None = None,
     block: int | None = None,
+    families: Sequence[IntArray] | None = None,
     allow_untrusted: bool = False,
 ) -> SampleSet:
     """Finds out how samples count.
@@ -88,6 +89,7 @@ def sample_set(
         lengths: Numbers of frames of the runs of a time series, which the samples are joined from; None for independent samples.
         series: Numbers (n) or vectors (n, d), by name, whose slowest decides the length of the blocks of a time series.
         block: The length of a block in frames; by default it is estimated for a time series. One frame makes the samples independent.
+        families: Indices of samples that depend on each other, such as annealed populations, which a bootstrap draws whole; every sample is in one.
         allow_untrusted: Go on with weights that cannot be trusted.
 
     Raises:
@@ -110,13 +112,20 @@ def sample_set(
     if block is not None and not 1 <= block <= max(1, n // 2):
         raise InputError(f"block: got {block} frames, expected 1 to {max(1, n // 2)}, half the number of frames")
     cut = None if block is None or block == 1 else contiguous_blocks(lengths or [n], block)
+    if families is not None and len(families) < FEWEST_BLOCKS and not allow_untrusted:
+        raise InputError(
+            f"free energy: the samples are of {len(families)} annealed populations, and at least {FEWEST_BLOCKS} are needed for an error bar; draw more "
+            "blocks, or show the numbers all the same with --allow-untrusted"
+        )
+    cut = list(families) if families is not None and len(families) > 1 else cut
     warning = ""
     if inefficiency > n / (2.0 * FEWEST_BLOCKS):
         warning = (
             f"The frames are worth about {n / inefficiency:.0f} independent ones only ({slowest} is the slowest): populations and their error bars "
             "cannot be relied on; simulate longer."
         )
-    counted = f"{n if cut is None else len(cut):,} {'conformations' if cut is None else f'contiguous blocks of {block} frames ({words})'}"
+    kind = "annealed populations" if families is not None else f"contiguous blocks of {block} frames ({words})"
+    counted = f"{n if cut is None else len(cut):,} {'conformations' if cut is None else kind}"
     if diagnosis is not None:
         effective = min(diagnosis.ess, n / inefficiency)
         sentence = f"Errors are from a bootstrap of {counted} together with their weights."

@@ -13,27 +13,35 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
-from equilibra.analysis.samples import FloatArray, check_samples
-from equilibra.errors import ShapeError
+from equilibra.analysis.samples import FloatArray, check_indices, check_samples
+from equilibra.errors import InputError, ShapeError
 
 
-def superpose(positions: ArrayLike, target: ArrayLike) -> FloatArray:
+def superpose(positions: ArrayLike, target: ArrayLike, *, fit: ArrayLike | None = None) -> FloatArray:
     """Moves every frame onto a target conformation by the best translation and proper rotation.
 
     Arguments:
         positions: The frames, with shape (frames, atoms, 3).
         target: The conformation to fit, with shape (atoms, 3), in the same unit.
+        fit: Indices of the atoms that decide the motion, e.g. the C-alpha atoms; all of them if not given. Every atom is moved.
 
     Returns:
         The moved frames, with shape (frames, atoms, 3); the input is not written to.
+
+    Raises:
+        ShapeError: If the target has other atoms.
+        InputError: If `fit` is empty or holds an index out of range.
     """
     x = check_samples("positions", positions, ndim=3, last=3)
     y = check_samples("target", target, ndim=2, last=3)
     if len(y) != x.shape[1]:
         raise ShapeError("target", y.shape, f"({x.shape[1]}, 3)")
-    centre = y.mean(axis=0)
-    x = x - x.mean(axis=1, keepdims=True)
-    u, _, vt = np.linalg.svd(np.einsum("fai,aj->fij", x, y - centre))
+    chosen = slice(None) if fit is None else check_indices("fit", np.reshape(fit, (-1, 1)), columns=1, n_atoms=len(y))[:, 0]
+    if fit is not None and np.size(fit) == 0:
+        raise InputError("superposition: got no atoms to fit, expected at least one")
+    centre = y[chosen].mean(axis=0)
+    x = x - x[:, chosen].mean(axis=1, keepdims=True)
+    u, _, vt = np.linalg.svd(np.einsum("fai,aj->fij", x[:, chosen], y[chosen] - centre))
     u[:, :, 2] *= np.sign(np.linalg.det(u @ vt))[:, None]
     return np.asarray(x @ (u @ vt) + centre)
 

@@ -26,24 +26,33 @@ SMALLEST_VARIANCE = 1e-6
 
 
 @dataclass(frozen=True, kw_only=True)
-class TicaProjection:
-    """A linear map from torsions to slow coordinates, fitted on reference trajectories."""
+class SlowCoordinates:
+    """A linear map from features to slow coordinates, fitted on reference trajectories."""
 
     mean: FloatArray
-    """The mean features, with shape (2 angles)."""
+    """The mean features, with shape (features)."""
     components: FloatArray
-    """The scaled projection, with shape (2 angles, dim)."""
+    """The scaled projection, with shape (features, dim)."""
     relaxation_times: FloatArray
     """The implied relaxation times of the components in frames, with shape (dim); infinite where |λ| is 1."""
     lag: int
     """The lag in frames."""
 
+    def project(self, features: ArrayLike) -> FloatArray:
+        """Returns the slow coordinates, with shape (samples, dim), of features, with shape (samples, features)."""
+        given = check_samples("features", features, ndim=2, last=len(self.mean))
+        return np.asarray((given - self.mean) @ self.components)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TicaProjection(SlowCoordinates):
+    """Slow coordinates whose features are the cosines and sines of torsions."""
+
     def __call__(self, angles: ArrayLike) -> FloatArray:
         """Returns the slow coordinates, with shape (samples, dim), of torsions in radians, with shape (samples, angles)."""
-        features = torsion_features(angles)
-        if features.shape[1] != len(self.mean):
+        if np.ndim(angles) == 2 and 2 * np.shape(angles)[1] != len(self.mean):
             raise ShapeError("angles", np.shape(angles), f"(samples, {len(self.mean) // 2})")
-        return np.asarray((features - self.mean) @ self.components)
+        return self.project(torsion_features(angles))
 
 
 def torsion_features(angles: ArrayLike) -> FloatArray:
@@ -52,20 +61,21 @@ def torsion_features(angles: ArrayLike) -> FloatArray:
     return np.concatenate([np.cos(checked), np.sin(checked)], axis=1)
 
 
-def fit_tica(reference: Sequence[ArrayLike], *, lag: int, dim: int = 2) -> TicaProjection:
-    """Fits TICA on the torsions of reference trajectories.
+def fit_slow_coordinates(reference: Sequence[ArrayLike], *, lag: int, dim: int = 2, what: str = "features") -> SlowCoordinates:
+    """Fits TICA on features of reference trajectories.
 
     Arguments:
-        reference: Trajectories of torsions in radians, each with shape (frames, angles), in order of time and equally spaced.
+        reference: Trajectories of features, each with shape (frames, features), in order of time and equally spaced.
         lag: The lag time in frames.
         dim: The number of components.
+        what: What the features are called in an error.
 
     Raises:
         InputError: If the lag is below one, no trajectory is longer than the lag, or the features span fewer than `dim` directions.
     """
     from deeptime.decomposition import TICA
 
-    runs = [torsion_features(run) for run in check_runs("TICA reference", reference)]
+    runs = check_runs("TICA reference", reference)
     longest = max(len(run) for run in runs)
     if lag < 1 or longest <= lag + 1:
         raise InputError(
@@ -74,7 +84,7 @@ def fit_tica(reference: Sequence[ArrayLike], *, lag: int, dim: int = 2) -> TicaP
     moving = int((np.linalg.eigvalsh(np.atleast_2d(np.cov(np.concatenate(runs).T))) > SMALLEST_VARIANCE).sum())
     if moving < dim:
         raise InputError(
-            f"TICA: the reference's torsions span {moving} directions, expected at least {dim}; they are (nearly) constant"
+            f"TICA: the reference's {what} span {moving} directions, expected at least {dim}; they are (nearly) constant"
         )
     covariances = TICA.covariance_estimator(lagtime=lag)
     for run in runs:
@@ -88,7 +98,22 @@ def fit_tica(reference: Sequence[ArrayLike], *, lag: int, dim: int = 2) -> TicaP
     with np.errstate(divide="ignore"):
         times = np.where(eigenvalues < 1, -lag / np.log(np.minimum(eigenvalues, 1.0)), np.inf)
     mean = np.asarray(model.mean_0, dtype=np.float64)
-    return TicaProjection(mean=mean, components=left, relaxation_times=times, lag=lag)
+    return SlowCoordinates(mean=mean, components=left, relaxation_times=times, lag=lag)
+
+
+def fit_tica(reference: Sequence[ArrayLike], *, lag: int, dim: int = 2) -> TicaProjection:
+    """Fits TICA on the torsions of reference trajectories.
+
+    Arguments:
+        reference: Trajectories of torsions in radians, each with shape (frames, angles), in order of time and equally spaced.
+        lag: The lag time in frames.
+        dim: The number of components.
+
+    Raises:
+        InputError: If the lag is below one, no trajectory is longer than the lag, or the features span fewer than `dim` directions.
+    """
+    runs = [torsion_features(run) for run in check_runs("TICA reference", reference)]
+    return TicaProjection(**vars(fit_slow_coordinates(runs, lag=lag, dim=dim, what="torsions")))
 
 
 def tica_w2(

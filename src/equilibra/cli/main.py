@@ -9,7 +9,19 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from equilibra.cli import density, evaluate, fine_tune, free_energy, interpolate, models, report, sample, simulate, train
+from equilibra.cli import (
+    convert,
+    density,
+    evaluate,
+    fine_tune,
+    free_energy,
+    interpolate,
+    models,
+    report,
+    sample,
+    simulate,
+    train,
+)
 from equilibra.cli.console import Settings, complain
 from equilibra.errors import EquilibraError
 
@@ -81,7 +93,7 @@ def options(
         logging.basicConfig(format="equilibra: %(message)s", level=logging.INFO if verbose else logging.WARNING)
 
 
-for verb in (sample, train, fine_tune, simulate, evaluate, density, free_energy, interpolate, models, report):
+for verb in (sample, train, fine_tune, simulate, evaluate, density, free_energy, interpolate, convert, models, report):
     app.command(verb.NAME, cls=getattr(verb, "Command", None), epilog=verb.EXAMPLE)(verb.run)
 
 

@@ -22,7 +22,7 @@ EXAMPLE = (
     "equilibra sample molecule ACE-ALA-NME -n 1000 --energy amber99sbildn-obc -o weighted/\n\n"
     "Repeat the command to go on with an interrupted run; with a larger -n to draw more."
 )
-DOMAINS = ("molecule",)
+DOMAINS = ("molecule", "protein")
 SAMPLERS = ("dpm2m", "heun", "euler", "sde")
 SPACINGS = ("log", "karras")
 FORMATS = ("xtc", "dcd", "npz", "pdb", "sdf", "extxyz")
@@ -67,6 +67,14 @@ def run(
             "--levels", help="Noise levels of a path, with --energy; 200 by default. More cost more, and raise the ESS."
         ),
     ] = None,
+    smc: Annotated[
+        int | None,
+        typer.Option(
+            "--smc",
+            help="With --energy, anneal the paths of each block to the energy, with so many moves between levels: for weights that are too uneven. "
+            "Blocks should have some hundred conformations.",
+        ),
+    ] = None,
     temperature: Annotated[
         float | None,
         typer.Option("--temperature", help="Temperature in K, of a model of several or of the energy; by default the model's."),
@@ -106,10 +114,11 @@ def run(
     for name, number in (("--seed", seed), ("--eta", eta), ("--churn", churn)):
         at_least(name, number, 0)
     at_least("--levels", levels, 2)
+    at_least("--smc", smc, 1)
     if temperature is not None and not 0.0 < temperature < float("inf"):
         raise InputError(f"--temperature: got {temperature:g} K, expected a positive number")
     given = {"--sampler": sampler, "--steps": steps, "--spacing": spacing, "--eta": eta, "--churn": churn}
-    _check_weighting(energy, levels, [name for name, value in given.items() if value is not None])
+    _check_weighting(energy, {"--levels": levels, "--smc": smc}, [name for name, value in given.items() if value is not None])
     one_of("sampler", sampler, SAMPLERS)
     one_of("spacing", spacing, SPACINGS)
     one_of("precision", precision, ("fp32", "bf16"))
@@ -136,7 +145,7 @@ def run(
         raise InputError(
             f"model '{model}' is of the domain '{loaded.domain}', not '{domain}'; `equilibra models` lists what there is"
         )
-    way: dict[str, Any] = {"energy": energy, "levels": levels}
+    way: dict[str, Any] = {"energy": energy, "levels": levels, "smc": smc}
     if energy is None:
         way = {"sampler": _sampler(loaded.sampler, steps=steps, name=sampler, spacing=spacing, eta=eta, churn=churn)}
     way |= {"temperature": temperature, "precision": precision}
@@ -174,10 +183,11 @@ def run(
         raise typer.Exit(worst)
 
 
-def _check_weighting(energy: str | None, levels: int | None, sampler_options: list[str]) -> None:
+def _check_weighting(energy: str | None, path_options: dict[str, int | None], sampler_options: list[str]) -> None:
     """Refuses options that do not go together."""
-    if energy is None and levels is not None:
-        raise InputError("--levels: has an effect with --energy only; use --steps for the noise levels of a sampler")
+    for name, value in path_options.items():
+        if energy is None and value is not None:
+            raise InputError(f"{name}: has an effect with --energy only; use --steps for the noise levels of a sampler")
     if energy is not None and sampler_options:
         raise InputError(
             f"{sampler_options[0]}: cannot be combined with --energy, whose weights need a path of its own; leave it out, and use --levels "

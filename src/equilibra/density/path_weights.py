@@ -203,9 +203,9 @@ def draw_weighted(
             for name, space in _spaces(process)
         }
         state = like.replace(**start)
-        log_ratio = -_log_prior(process, kernels, state)
+        log_ratio = -log_prior(process, kernels, state)
         for k in reversed(range(kernels.steps)):
-            means = _reverse_means(denoiser, kernels, state, k)
+            means = reverse_means(denoiser, kernels, state, k)
             drawn = {
                 name: means[name]
                 + math.sqrt(kernels.variances[name][k])
@@ -213,7 +213,7 @@ def draw_weighted(
                 for name, space in _spaces(process)
             }
             lower = state.replace(**drawn)
-            log_ratio = log_ratio + _log_kernel_ratio(process, kernels, lower, state, means, k)
+            log_ratio = log_ratio + log_kernel_ratio(process, kernels, lower, state, means, k)
             state = lower
             progress(kernels.steps - k)
         return _weighted(state, log_ratio, reduced_energy, kernels.steps)
@@ -254,11 +254,11 @@ def reverse_weights(
                 noise = space.tangent_noise(state.fields[name], state.mask(name), generator=generator)
                 raised[name] = state.fields[name] + gain * noise
             upper = state.replace(**raised)
-            means = _reverse_means(denoiser, kernels, upper, k)
-            log_ratio = log_ratio + _log_kernel_ratio(process, kernels, state, upper, means, k)
+            means = reverse_means(denoiser, kernels, upper, k)
+            log_ratio = log_ratio + log_kernel_ratio(process, kernels, state, upper, means, k)
             state = upper
             progress(k + 1)
-        log_ratio = log_ratio - _log_prior(process, kernels, state)
+        log_ratio = log_ratio - log_prior(process, kernels, state)
         return _weighted(states, log_ratio, reduced_energy, kernels.steps)
 
 
@@ -285,7 +285,8 @@ def _times(t: float, state: State) -> Tensor:
     return torch.full((state.batch_size,), t, dtype=state.dtype, device=state.device)
 
 
-def _reverse_means(denoiser: Denoiser, kernels: PathKernels, state: State, k: int) -> dict[str, Tensor]:
+def reverse_means(denoiser: Denoiser, kernels: PathKernels, state: State, k: int) -> dict[str, Tensor]:
+    """Returns the means of the reverse kernel from the level k to the one below, by field."""
     displacements = denoiser(state, _times(kernels.times[k], state)).displacements
     share = {name: 1.0 - (kernels.below(name, k) / kernels.sigmas[name][k]) ** 2 for name in denoiser.process.moving}
     return {name: state.fields[name] + c * displacements[name] for name, c in share.items()}
@@ -297,12 +298,13 @@ def _log_normal(space: Space, deviation: Tensor, variance: float, mask: Tensor |
     return -0.5 * (space.degrees(v, mask) * math.log(2.0 * math.pi * variance) + space.inner(v, v) / variance)
 
 
-def _log_prior(process: Process, kernels: PathKernels, state: State) -> Tensor:
+def log_prior(process: Process, kernels: PathKernels, state: State) -> Tensor:
+    """Returns the log-density (batch,) of States at the largest noise under the chain's prior, in float64."""
     parts = [_log_normal(space, state.fields[name], kernels.prior[name], state.mask(name)) for name, space in _spaces(process)]
     return torch.stack(parts).sum(0)
 
 
-def _log_kernel_ratio(
+def log_kernel_ratio(
     process: Process, kernels: PathKernels, lower: State, upper: State, means: Mapping[str, Tensor], k: int
 ) -> Tensor:
     """Returns ln q(upper given lower) - ln p(lower given upper) of the kernel between the level k and the one below."""

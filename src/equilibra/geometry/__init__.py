@@ -8,6 +8,7 @@ Modules, each named after its object:
     periodic: periodic images that suffice for any cell, minimum images in skew cells.
     superposition: optimal rigid superposition and RMSD.
     chirality: signed volumes of stereocentres.
+    backbone: frames of residues and the atoms of a protein's backbone.
 
 All functions are batched over leading axes, take the device and the dtype of their arguments, never write to them, and
 draw randomness from a `torch.Generator` only. Lengths are in Å, angles in radians. Noise widths: everywhere outside

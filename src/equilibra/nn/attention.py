@@ -1,6 +1,7 @@
-r"""Attention with a pair bias that also gathers vectors: the Graphormer layer made geometric."""
+r"""Attention with a pair bias that also gathers vectors, and the layer around this or another attention."""
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -55,15 +56,16 @@ class GraphormerLayer(nn.Module):
 
     Arguments:
         dim: Width of the tokens.
-        heads: Number of attention heads.
         expansion: Width of the feed-forward network in units of `dim`.
+        attention: Called with tokens (batch, tokens, dim), the attention bias (batch, heads, tokens, tokens) and what it reads of the geometry;
+            returns the update of the tokens.
     """
 
-    def __init__(self, dim: int, heads: int, expansion: int) -> None:
+    def __init__(self, dim: int, expansion: int, attention: nn.Module) -> None:
         super().__init__()
         self.norm_attention = nn.LayerNorm(dim, elementwise_affine=False)
         self.norm_feedforward = nn.LayerNorm(dim, elementwise_affine=False)
-        self.attention = GeometricAttention(dim, heads)
+        self.attention = attention
         self.feedforward = nn.Sequential(
             nn.Linear(dim, expansion * dim), nn.GELU(approximate="tanh"), nn.Linear(expansion * dim, dim)
         )
@@ -75,8 +77,8 @@ class GraphormerLayer(nn.Module):
             self.modulation.bias[2 * dim : 3 * dim] = 0.2
             self.modulation.bias[5 * dim :] = 0.2
 
-    def forward(self, h: Tensor, noise: Tensor, bias: Tensor, vectors: Tensor) -> Tensor:
-        """Returns the tokens (batch, tokens, dim) after the layer, for a noise embedding (batch, dim)."""
+    def forward(self, h: Tensor, noise: Tensor, bias: Tensor, geometry: Any) -> Tensor:
+        """Returns the tokens (batch, tokens, dim) after the layer, for a noise embedding (batch, dim) and the geometry of its attention."""
         scale_a, shift_a, gate_a, scale_f, shift_f, gate_f = self.modulation(noise)[:, None, :].chunk(6, dim=-1)
-        h = h + gate_a * self.attention(self.norm_attention(h) * (1 + scale_a) + shift_a, bias, vectors)
+        h = h + gate_a * self.attention(self.norm_attention(h) * (1 + scale_a) + shift_a, bias, geometry)
         return h + gate_f * self.feedforward(self.norm_feedforward(h) * (1 + scale_f) + shift_f)

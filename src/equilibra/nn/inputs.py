@@ -41,6 +41,7 @@ class GraphInputs:
         extra: Real-valued node features (batch, tokens, width). Optional.
         translations: Lattice translations in the network's length unit (batch, images, 3). Optional.
         conditions: Real-valued conditions of each system (batch, width). Optional.
+        pair_extra: Real-valued pair features (batch, tokens, tokens, width). Optional.
     """
 
     node: Mapping[str, Tensor]
@@ -51,6 +52,7 @@ class GraphInputs:
     extra: Tensor | None = None
     translations: Tensor | None = None
     conditions: Tensor | None = None
+    pair_extra: Tensor | None = None
 
     def handedness(self, x: Tensor) -> Tensor:
         r"""Returns two pseudo-scalars per token (batch, tokens, 2): the signed volume of each stereo-centre times its wanted sign, and the sign's square.
@@ -85,4 +87,5 @@ class GraphInputs:
             extra=features.node.get("extra"),
             translations=features.graph.get("translations"),
             conditions=features.graph.get("conditions"),
+            pair_extra=features.pair.get("extra"),
         )

@@ -189,6 +189,7 @@ def free_energy(
         InputError: If a variable is unknown, states overlap or cannot be read, the weights cannot be trusted, or a number is out of range.
     """
     from equilibra.systems.molecule.runs import join_runs, load_runs
+    from equilibra.systems.weighted import populations_of
 
     if bins is not None and bins < 2:
         raise InputError(f"bins: got {bins}, expected at least 2")
@@ -218,6 +219,7 @@ def free_energy(
             **{f"'{text}'": np.asarray(mask, dtype=np.float64) for text, mask in masks.items()},
         },
         block=block,
+        families=populations_of(ensemble.blocks) if "smc" in ensemble.provenance and ensemble.blocks is not None else None,
         allow_untrusted=allow_untrusted,
     )
     rng = np.random.default_rng(seed)

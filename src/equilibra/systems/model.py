@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib
 import platform
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol, Self, get_args
+from typing import Any, Literal, Self, get_args
 
 import torch
 from torch import Tensor
@@ -25,6 +24,8 @@ from equilibra.state import Features, State
 from equilibra.systems.blocks import BLOCK_SIZE, Progress, SamplerDrawing, draw_blocks
 from equilibra.systems.card import Card
 from equilibra.systems.checkpoint import read_description, read_weights, write_model
+from equilibra.systems.domain import DOMAINS as DOMAINS
+from equilibra.systems.domain import domain
 from equilibra.systems.scope import Scope
 from equilibra.systems.weighted import LEVELS, PathDrawing, boltzmann, path_of, weight_record
 from equilibra.units import thermal_energy
@@ -33,50 +34,6 @@ Precision = Literal["fp32", "bf16"]
 
 WEIGHTS = Path(__file__).resolve().parent.parent / "weights"
 """Folder of the shipped models."""
-
-DOMAINS: dict[str, str] = {"molecule": "equilibra.systems.molecule.domain"}
-"""Modules of the domains by name; each offers the functions of `Domain`."""
-
-
-class Domain(Protocol):
-    """What a domain's module offers to the Model."""
-
-    def systems(self, source: Any) -> list[Any]:
-        """Reads the systems of a user's input."""
-
-    def meant(self, source: Any, scope: Scope) -> Any:
-        """Makes an ambiguous input the one system of a scope that it can stand for; leaves any other as it is."""
-
-    def denoiser(self, process: Process, network: Mapping[str, Any], parametrisation: Any) -> TrainedDenoiser:
-        """Makes the denoiser from the JSON form of its network."""
-
-    def template(self, system: Any, n: int) -> Any:
-        """Makes a State with the shapes of n samples."""
-
-    def check_scope(self, system: Any, scope: Scope, name: str) -> None:
-        """Raises `InputError` if the model was not trained for the system."""
-
-    def valid(self, system: Any, state: Any) -> Any:
-        """Tells which samples of a State are valid."""
-
-    def energy(self, system: Any, name: str) -> Energy:
-        """Makes the potential energy of a system by its name."""
-
-    def positions(self, state: Any) -> Tensor:
-        """Returns the positions (batch, items, axes) of a State, as an energy takes them."""
-
-    def reference(self, system: Any) -> Tensor:
-        """Returns one sensible conformation (1, items, axes)."""
-
-    def ensemble(self, system: Any, blocks: Any, n: int, provenance: Mapping[str, Any]) -> Any:
-        """Makes the ensemble of the first n valid samples."""
-
-
-def domain(name: str) -> Any:
-    """Returns a domain's module; it is imported here, so that only the domains in use load their libraries."""
-    if name not in DOMAINS:
-        raise ConfigError(unknown_key_message("domain", name, DOMAINS))
-    return importlib.import_module(DOMAINS[name])
 
 
 @dataclass(frozen=True, eq=False)
@@ -184,6 +141,7 @@ class Model:
             raise ConfigError(
                 f"compile: the score of '{self.name}' is a gradient, which compiled code does not give; leave it out"
             )
+        domain(self.domain).check_features(system, self.network, self.name)
         conditions = self.scope.conditions(temperature, self.name)
         features = system.features.shared()
         if conditions:
@@ -205,6 +163,7 @@ class Model:
         sampler: SamplerConfig | None = None,
         energy: str | Energy | None = None,
         levels: int | None = None,
+        smc: int | None = None,
         block_size: int = BLOCK_SIZE,
         batch_size: int | None = None,
         folder: str | Path | None = None,
@@ -224,8 +183,10 @@ class Model:
             energy: Weight the samples for the Boltzmann distribution of this energy: its name, or the energy itself in eV. They are then drawn
                 along paths (`systems.weighted`); with it a model of one temperature may be weighted for any other.
             levels: Noise levels of those paths, `weighted.LEVELS` by default.
+            smc: Anneal the paths of each block to the energy, with so many moves between levels (`density.path_annealing`): for weights that are too uneven,
+                with blocks of some hundred samples. Samples of a block are relatives then.
             block_size: Samples of a block, the unit that is kept when a run is interrupted.
-            batch_size: Samples given to the network at once; lower it if memory is short.
+            batch_size: Samples given to the network at once; by default a block, or as many as memory has room for.
             folder: Run folder, in which an interrupted run goes on. None keeps everything in memory.
             temperature: Temperature in K, for a model of several; by default the one that it is meant for.
             outside_scope: Allow a system that the model was not trained for.
@@ -254,8 +215,9 @@ class Model:
                 raise InputError(f"'{source}' holds {len(systems)} systems, expected one; sample them one by one")
             system = systems[0]
         identity = self.identity(
-            system, sampler=sampler, energy=energy, levels=levels, temperature=temperature, precision=precision
+            system, sampler=sampler, energy=energy, levels=levels, smc=smc, temperature=temperature, precision=precision
         )
+        at_once = module.fitting_batch(system, self.network, batch_size, block_size)
         kelvin = self.scope.temperature if temperature is None else temperature
         own = self.sampler if sampler is None else sampler
         drawing: SamplerDrawing | PathDrawing
@@ -271,6 +233,7 @@ class Model:
                 own,
                 seed,
                 None if folder is None else Path(folder) / "blocks" / "kernels.json",
+                moves=smc or 0,
             )
         several = energy is None or self.scope.temperatures is not None
         bound = self.bind(system, temperature=temperature if several else None, compile=compile, precision=precision)
@@ -282,7 +245,7 @@ class Model:
             n=n,
             seed=seed,
             block_size=block_size,
-            batch_size=batch_size,
+            batch_size=at_once,
             folder=None if folder is None else Path(folder),
             identity=identity,
             progress=progress,
@@ -311,6 +274,7 @@ class Model:
         sampler: SamplerConfig | None = None,
         energy: str | Energy | None = None,
         levels: int | None = None,
+        smc: int | None = None,
         temperature: float | None = None,
         precision: Precision = "fp32",
     ) -> dict[str, Any]:
@@ -322,17 +286,22 @@ class Model:
                 raise InputError(
                     "sampler: samples with an energy are drawn along paths, no sampler gives their weights; leave one out"
                 )
+            if smc is not None and smc < 1:
+                raise InputError(f"smc: got {smc}, expected at least 1 move between levels")
             if kelvin is None:
                 raise InputError(f"temperature: the model '{self.name}' has none, so weights are not defined; give one in K")
             return {
                 **common,
                 "sampler": "path",
                 "levels": LEVELS if levels is None else levels,
+                **({} if smc is None else {"smc": smc}),
                 "energy": energy if isinstance(energy, str) else energy.name,
                 "temperature_k": kelvin,
                 "kt_ev": thermal_energy(kelvin),
                 "precision": precision,
             }
+        if smc is not None:
+            raise InputError("smc: anneals samples to an energy; give one, or leave smc out")
         if levels is not None:
             raise InputError(
                 "levels: has an effect on samples with an energy only; a sampler's grid has its own number of steps"

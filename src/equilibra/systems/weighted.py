@@ -24,6 +24,7 @@ import torch
 from torch import Generator, Tensor
 
 from equilibra.atomic import write_text
+from equilibra.density.path_annealing import anneal_paths
 from equilibra.density.path_weights import PathKernels, draw_weighted, fit_variances, path_kernels
 from equilibra.diffusion.denoiser import Denoiser, Prediction
 from equilibra.diffusion.process import Process
@@ -45,6 +46,12 @@ FITTED_ON = 200
 """Samples of the model that the variances of the kernels are fitted to."""
 LOG_WEIGHT, ENERGY = "log_weight", "energy"
 """Names of the numbers that a block keeps of each sample: the log-weight, and the energy in the unit of kT."""
+
+ANCESTOR = "ancestor"
+"""Name of the number that a block of an annealed population keeps: which path of the block each sample descends from."""
+
+ENERGY_CALLS = "energy_calls"
+"""Name of the number of energy calls that each sample of an annealed population took; one each without it."""
 
 _SAMPLES_STREAM, _NOISE_STREAM, _BOOTSTRAP_STREAM = 0x50415448, 0x4E4F4953, 0x424F4F54  # no block has such a number
 _FEWEST_VALID = 20  # fewer valid samples say less of the variances than all samples do
@@ -92,6 +99,8 @@ class PathDrawing:
         sampler: The model's own sampler, for the samples that the variances are fitted to.
         seed: Seed of the run.
         file: Where to keep the variances; None keeps them in memory.
+        moves: Moves of each path between values of lambda, where a block is annealed as one population (`density.path_annealing`); 0 weights
+            every path on its own.
     """
 
     path: PathKernels
@@ -101,12 +110,14 @@ class PathDrawing:
     sampler: SamplerConfig
     seed: int
     file: Path | None = None
+    moves: int = 0
     _kernels: PathKernels | None = field(default=None, init=False)
+    _calls: list[int] = field(default_factory=list, init=False)
 
     @property
     def network_calls(self) -> int:
-        """Denoiser calls per sample."""
-        return self.path.steps
+        """Denoiser calls per sample; the mean over the blocks of this run where their number is not fixed beforehand."""
+        return round(sum(self._calls) / len(self._calls)) if self._calls else self.path.steps
 
     def kernels(self, denoiser: Denoiser, like: State, report: Callable[[float, str], None]) -> PathKernels:
         """Returns the kernels, fitted to `FITTED_ON` samples of the model; the same for the same seed.
@@ -138,6 +149,8 @@ class PathDrawing:
     def __call__(self, denoiser: Denoiser, like: State, *, generator: Generator, report: Callable[[float, str], None]) -> Batch:
         """Draws one path for each batch element; see `blocks.Drawing`. An energy that is no finite number gives the weight zero."""
         kernels = self.kernels(denoiser, like, report)
+        if self.moves:
+            return self._annealed(denoiser, like, kernels, generator, report)
         sample = draw_weighted(
             denoiser,
             like,
@@ -148,6 +161,24 @@ class PathDrawing:
         )
         values = {LOG_WEIGHT: sample.log_weights, ENERGY: sample.reduced_energy * self.reduced.kt}
         return Batch(sample.state, {name: value.cpu().numpy() for name, value in values.items()})
+
+    def _annealed(
+        self,
+        denoiser: Denoiser,
+        like: State,
+        kernels: PathKernels,
+        generator: Generator,
+        report: Callable[[float, str], None],
+    ) -> Batch:
+        def told(share: float) -> None:
+            report(max(share, 0.0), "" if share > 0.0 else f"drawing the population, {100 * (1 + share):.0f} %")
+
+        made = anneal_paths(denoiser, like, kernels, self._reduced_energy, generator=generator, moves=self.moves, progress=told)
+        self._calls.append(made.calls)
+        values = {LOG_WEIGHT: made.log_weights, ENERGY: made.reduced_energy * self.reduced.kt, ANCESTOR: made.ancestors}
+        numbers = {name: value.cpu().numpy() for name, value in values.items()}
+        energy_calls = 1 + self.moves * len(made.lambdas)
+        return Batch(made.state, {**numbers, ENERGY_CALLS: np.full(like.batch_size, energy_calls)})
 
     def check(self, batch: Batch) -> np.ndarray:
         """Tells which samples (batch,) count: those that pass the checks and have a weight."""
@@ -198,7 +229,8 @@ def weight_record(blocks: Sequence[Block], n: int, seed: int) -> dict[str, Any]:
         seed: Seed of the run, which is that of the bootstrap too.
 
     Returns:
-        `n`, `ess`, `ess_fraction`, `pareto_k`, `verdict` and `sentence` of `thermo.weights.diagnose`; `drawn`, all samples up to the nth that counts;
+        `n`, `ess`, `ess_fraction`, `pareto_k`, `verdict` and `sentence` of `thermo.weights.diagnose`, where relatives of an annealed population count as
+        one; `drawn`, all samples up to the nth that counts;
         `rejected` of them, which have the weight zero, and the share `rejected_weight` of the weight that they would have; `infinite_energy`, those
         rejected for that; `log_z` and `elbo` with errors; `energy_calls` of all blocks. What is not finite is None.
     """
@@ -208,14 +240,24 @@ def weight_record(blocks: Sequence[Block], n: int, seed: int) -> dict[str, Any]:
     log_weights = np.concatenate([block.values[LOG_WEIGHT] for block in blocks])[:last]
     energies = np.concatenate([block.values[ENERGY] for block in blocks])[:last]
     kept = log_weights[counts]
-    diagnosis = diagnose(kept)
-    z = log_z(np.where(counts, log_weights, -np.inf), np.random.default_rng([seed & 0xFFFFFFFFFFFFFFFF, _BOOTSTRAP_STREAM]))
-    # two independent parts: the mean over the samples that count, and the share of those
-    spread = float(kept.var(ddof=1)) / n if n > 1 else math.inf
+    diagnosis = diagnose(_of_lineages(blocks, last, counts, kept))
+    rng = np.random.default_rng([seed & 0xFFFFFFFFFFFFFFFF, _BOOTSTRAP_STREAM])
+    everything = np.where(counts, log_weights, -np.inf)
+    families = populations_of(np.repeat(np.arange(len(blocks)), [len(block.valid) for block in blocks])[:last])
+    annealed = ANCESTOR in blocks[0].values
+    z = log_z(everything, rng, blocks=families if annealed and len(families) > 1 else None)
+    if annealed:
+        # the mean over independent populations of the log of an unbiased estimate
+        each = np.array([log_z(everything[family], rng, resamples=2).value for family in families])
+        lower, lower_error = float(each.mean()), float(each.std(ddof=1) / math.sqrt(len(each))) if len(each) > 1 else math.inf
+    else:
+        # two independent parts: the mean over the samples that count, and the share of those
+        spread = float(kept.var(ddof=1)) / n if n > 1 else math.inf
+        lower, lower_error = float(kept.mean()) + math.log(n / last), math.sqrt(spread + (1.0 - n / last) / n)
     record: dict[str, Any] = {
         "n": n,
         "ess": diagnosis.ess,
-        "ess_fraction": diagnosis.ess_fraction,
+        "ess_fraction": diagnosis.ess / n,
         "pareto_k": diagnosis.pareto_k,
         "verdict": diagnosis.verdict,
         "sentence": diagnosis.sentence,
@@ -224,12 +266,29 @@ def weight_record(blocks: Sequence[Block], n: int, seed: int) -> dict[str, Any]:
         "rejected_weight": float(normalised(log_weights)[~counts].sum()),
         "infinite_energy": int(np.isposinf(energies).sum()),
         "log_z": z.value,
-        "log_z_error": z.error,
-        "elbo": float(kept.mean()) + math.log(n / last),
-        "elbo_error": math.sqrt(spread + (1.0 - n / last) / n),
-        "energy_calls": sum(len(block.valid) for block in blocks),
+        "log_z_error": math.inf if annealed and len(families) == 1 else z.error,
+        "elbo": lower,
+        "elbo_error": lower_error,
+        "energy_calls": sum(int(block.values[ENERGY_CALLS].sum()) if annealed else len(block.valid) for block in blocks),
     }
     return {name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in record.items()}
+
+
+def populations_of(block: np.ndarray) -> list[np.ndarray]:
+    """Returns the indices of the samples of each block, for the numbers (n,) of their blocks: what a bootstrap of annealed populations draws whole."""
+    return [np.flatnonzero(block == number) for number in np.unique(block)]
+
+
+def _of_lineages(blocks: Sequence[Block], last: int, counts: np.ndarray, log_weights: np.ndarray) -> np.ndarray:
+    """Returns one log-weight for each family of samples that descend from one path, and of a sample without relatives its own."""
+    if ANCESTOR not in blocks[0].values:
+        return log_weights
+    family = np.concatenate([block.values[ANCESTOR] + index * len(block.valid) for index, block in enumerate(blocks)])[:last]
+    _, member = np.unique(family[counts], return_inverse=True)
+    top = log_weights.max()
+    summed = np.bincount(member, weights=np.exp(log_weights - top))
+    with np.errstate(divide="ignore"):
+        return np.log(summed) + top
 
 
 def weight_lines(record: Mapping[str, Any]) -> tuple[str, str]:

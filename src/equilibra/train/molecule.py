@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 import torch
@@ -23,7 +22,8 @@ from equilibra.systems.molecule.network import molecule_denoiser, molecule_netwo
 from equilibra.systems.molecule.system import MoleculeSystem, molecule_system
 from equilibra.systems.scope import Scope
 from equilibra.train.config import FINE_TUNING, TrainConfig
-from equilibra.train.run import Progress, train_denoiser
+from equilibra.train.fit import check_domain, fit, tuned
+from equilibra.train.run import Progress
 from equilibra.units import thermal_energy
 
 
@@ -89,7 +89,7 @@ def train_molecule(
         card=card
         or Card(summary=f"Trained on {data.frames} conformations of {len(conformations)} molecule(s) at {temperature:g} K."),
     )
-    return _run(model, data, Path(folder), config, progress)
+    return fit(model, data, Path(folder), config, progress)
 
 
 def fine_tune(
@@ -119,43 +119,20 @@ def fine_tune(
         DivergenceError: If training diverges; the last good checkpoint is kept.
     """
     config = config or FINE_TUNING
-    if model.domain != "molecule":
-        raise InputError(f"fine-tune: the model '{model.name}' is of the domain '{model.domain}', expected 'molecule'")
-    if model.scope.temperatures is not None:
-        raise InputError(
-            f"fine-tune: the model '{model.name}' knows a range of temperatures, which data of one cannot keep up; train it further with "
-            "`equilibra train --energy`, its trajectories as --trajectory to start from"
-        )
+    check_domain(model, "molecule")
     conformations = [read_molecule(files, temperature=temperature) for files in entries]
     _check_elements(conformations, model)
     data = ConformationData(conformations)
-    tuned = dataclasses.replace(
-        model.with_weights(model.denoiser.network.state_dict()),
-        name=name or f"{model.name}-tuned",
+    copy = tuned(
+        model,
+        name=name,
         scope=_scope(_molecules(conformations), temperature),
         card=Card(
             summary=f"{model.name}, trained further on {data.frames} conformations of {len(conformations)} molecule(s) at {temperature:g} K.",
             not_good_for=f"Anything but the molecules of its training; the molecules of '{model.name}' may have been forgotten.",
         ),
     )
-    tuned.denoiser.requires_grad_(True).train()
-    return _run(tuned, data, Path(folder), config, progress, start=model.sha256)
-
-
-def _run(
-    model: Model, data: ConformationData, folder: Path, config: TrainConfig, progress: Progress, *, start: str = "random"
-) -> Model:
-    identity: dict[str, Any] = {
-        "kind": f"training of a {model.domain} model",
-        "name": model.name,
-        "start": start,
-        "systems": [entry.system.digest for entry in data.entries],
-        "data": _digest(data),
-        "network": dict(model.network),
-    }
-    weights = train_denoiser(model.denoiser, data, config, folder, identity=identity, progress=progress)
-    network = {key.removeprefix("network."): value for key, value in weights.items()}
-    return model.with_weights(network).save(folder / "model")
+    return fit(copy, data, Path(folder), config, progress, start=model.sha256)
 
 
 def _scope(systems: Sequence[MoleculeSystem], temperature: float) -> Scope:
@@ -166,15 +143,6 @@ def _scope(systems: Sequence[MoleculeSystem], temperature: float) -> Scope:
 
 def _molecules(conformations: Sequence[Conformations]) -> list[MoleculeSystem]:
     return [cast(MoleculeSystem, entry.system) for entry in conformations]
-
-
-def _digest(data: ConformationData) -> str:
-    digest = hashlib.sha256()
-    for entry in data.entries:
-        for tensor in (entry.positions, entry.forces):
-            if tensor is not None:
-                digest.update(np.ascontiguousarray(tensor.numpy()).tobytes())
-    return digest.hexdigest()
 
 
 def _check_elements(conformations: Sequence[Conformations], model: Model) -> None:

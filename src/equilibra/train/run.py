@@ -5,7 +5,7 @@ import json
 import logging
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,9 @@ from equilibra.train.config import TrainConfig
 from equilibra.train.interruption import Interruption
 
 Progress = Callable[[int, dict[str, float]], None]
+
+MOST_SHAPES = 64
+"""Sizes of batches that a network is compiled for: systems are padded to several lengths."""
 
 # how a run is cut up does not change what it computes
 FREE_TO_CHANGE = ("checkpoint_every", "threads", "compile", "accelerator")
@@ -151,12 +154,20 @@ def _settings(config: TrainConfig) -> Iterator[None]:
             # Lightning advises on loader workers and on the batch count; batches here are index operations
             warnings.filterwarnings("ignore", module="lightning")
             warnings.filterwarnings("ignore", module="torch")
-            yield
+            with _many_shapes() if config.compile else nullcontext():
+                yield
     finally:
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
         torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
         torch.set_num_threads(threads)
+
+
+def _many_shapes() -> Any:
+    """Lets a network be compiled for many sizes; beyond its own small limit the compiler goes on uncompiled, without a word."""
+    from torch._dynamo import config as compiler
+
+    return compiler.patch(recompile_limit=MOST_SHAPES)
 
 
 def defining(config: TrainConfig) -> dict[str, Any]:

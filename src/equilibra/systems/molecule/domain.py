@@ -24,7 +24,6 @@ from equilibra.systems.molecule.network import FIELD, molecule_denoiser
 from equilibra.systems.molecule.system import MoleculeSystem, molecule_systems
 from equilibra.systems.molecule.validity import check
 from equilibra.systems.scope import Scope
-from equilibra.systems.weighted import ENERGY, LOG_WEIGHT
 
 
 def systems(source: Any) -> list[MoleculeSystem]:
@@ -104,19 +103,21 @@ def reference(system: MoleculeSystem) -> torch.Tensor:
 
 
 def ensemble(system: MoleculeSystem, blocks: Sequence[Block], n: int, provenance: Mapping[str, Any]) -> MoleculeEnsemble:
-    """Makes the ensemble of the first n valid samples, with weights and energies if the blocks have them.
+    """Makes the ensemble of the first n valid samples; see `Ensemble.from_blocks`."""
+    return MoleculeEnsemble.from_blocks(system, [block.fields[FIELD] for block in blocks], blocks, n, provenance)
 
-    The others drawn up to there are kept apart: invalid ones, and those of infinite energy.
-    """
-    frames = np.concatenate([block.fields[FIELD] for block in blocks])
-    numbers = np.concatenate([np.full(len(block.valid), index) for index, block in enumerate(blocks)])
-    passed = np.concatenate([block.valid for block in blocks])
-    last = int(np.flatnonzero(passed)[n - 1]) + 1
-    weighted: dict[str, Any] = {}
-    if LOG_WEIGHT in blocks[0].values:
-        log_weights, energies = (
-            np.concatenate([block.values[name] for block in blocks])[:last] for name in (LOG_WEIGHT, ENERGY)
-        )
-        excluded = {"infinite energy": ~np.isfinite(log_weights)}
-        weighted = {"log_weights": log_weights, "energies": energies, "excluded": excluded}
-    return MoleculeEnsemble.from_frames(system, frames[:last], blocks=numbers[:last], provenance=provenance, **weighted)
+
+def interpolate(model: Any, a: Any, b: Any, **options: Any) -> Any:
+    """Interpolates between two conformations of one molecule; see `molecule.interpolate`."""
+    from equilibra.systems.molecule.interpolate import interpolate as path
+
+    return path(model, a, b, **options)
+
+
+def check_features(system: MoleculeSystem, network: Mapping[str, Any], name: str) -> None:
+    """Accepts every molecule: its features are made of its graph alone."""
+
+
+def fitting_batch(system: MoleculeSystem, network: Mapping[str, Any], wanted: int | None, most: int) -> int:
+    """Returns the wanted batch size, by default a whole block: molecules are small."""
+    return wanted or most

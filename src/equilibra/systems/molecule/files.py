@@ -1,7 +1,4 @@
-"""Files of conformations: written whole or not at all, read back with their units.
-
-Positions are in Å on this side. mdtraj's formats (PDB, XTC, DCD, HDF5) hold nm, and XTC rounds to 0.01 Å; `npz` is exact.
-"""
+"""Files of a molecule's conformations: the formats of every domain (`systems.files`), and those that hold bonds or elements: SDF and extxyz."""
 
 from __future__ import annotations
 
@@ -13,10 +10,21 @@ from typing import Any
 import numpy as np
 
 from equilibra.atomic import atomic_path
-from equilibra.errors import InputError, MissingDependencyError
-from equilibra.units import NM
+from equilibra.errors import InputError
+from equilibra.systems import files
+from equilibra.systems.files import Frames, check_frames, mdtraj_trajectory, read_trajectory, write_trajectory
 
-FORMATS = ("xtc", "dcd", "npz", "pdb", "sdf", "extxyz")
+__all__ = [
+    "FORMATS",
+    "ase_frames",
+    "first_mol",
+    "mdtraj_trajectory",
+    "rdkit_conformers",
+    "read_frames",
+    "write_frames",
+]
+
+FORMATS = (*files.FORMATS, "sdf", "extxyz")
 """Formats that frames can be written in."""
 
 
@@ -38,25 +46,18 @@ def write_frames(
         InputError: If the format is unknown, there is no frame to write, or the folder is not writable.
     """
     path = Path(path)
-    suffix = path.suffix.lower().lstrip(".")
-    if suffix not in FORMATS:
-        raise InputError(f"'{path.name}': unknown format '{suffix}'; expected one of {', '.join(FORMATS)}")
-    if len(positions) == 0:
-        raise InputError(f"'{path.name}': there is no frame to write")
     properties = {} if properties is None else properties
+    suffix = check_frames(path, positions, FORMATS)
+    if suffix in files.FORMATS:
+        write_trajectory(path, positions, system.topology, properties)
+        return
     with atomic_path(path) as temporary:
-        if suffix == "npz":
-            with temporary.open("wb") as file:
-                arrays: dict[str, Any] = {"positions": positions, **properties}
-                np.savez(file, **arrays)
-        elif suffix == "sdf":
+        if suffix == "sdf":
             _write_sdf(temporary, positions, system, properties)
-        elif suffix == "extxyz":
+        else:
             import ase.io
 
             ase.io.write(temporary, ase_frames(positions, system, properties), format="extxyz")
-        else:
-            getattr(mdtraj_trajectory(positions, system.topology), f"save_{suffix}")(str(temporary))
 
 
 def read_frames(path: str | Path, topology: Any | None = None) -> tuple[np.ndarray, dict[str, np.ndarray]]:
@@ -72,30 +73,7 @@ def read_frames(path: str | Path, topology: Any | None = None) -> tuple[np.ndarr
     Raises:
         InputError: If the file is missing, malformed, or does not match the topology.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise InputError(f"no such file: '{path}'")
-    try:
-        positions, properties = _read(path, topology)
-    except InputError:
-        raise
-    except ImportError as error:
-        raise MissingDependencyError(f"'{path}' needs a package that is not installed: {error}") from error
-    except Exception as error:
-        # readers raise whatever their own code stumbles over
-        raise InputError(f"'{path}' cannot be read: {type(error).__name__}: {error}") from error
-    if topology is not None and positions.shape[1] != topology.n_atoms:
-        raise InputError(
-            f"'{path}' has {positions.shape[1]} atoms, but its topology has {topology.n_atoms}; give the matching topology"
-        )
-    return positions, properties
-
-
-def mdtraj_trajectory(positions: np.ndarray, topology: Any) -> Any:
-    """Makes an mdtraj `Trajectory` of frames (F, N, 3) in Å."""
-    import mdtraj
-
-    return mdtraj.Trajectory(np.asarray(positions, dtype=np.float32) / np.float32(NM), topology)
+    return read_trajectory(path, topology, {".sdf": _read_sdf, ".extxyz": _read_extxyz, ".xyz": _read_extxyz})
 
 
 def ase_frames(positions: np.ndarray, system: Any, properties: Mapping[str, np.ndarray]) -> list[Any]:
@@ -138,37 +116,6 @@ def _write_sdf(path: Path, positions: np.ndarray, system: Any, properties: Mappi
             writer.write(mol)
 
 
-def _read(path: Path, topology: Any | None) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    suffix = path.suffix.lower()
-    if suffix == ".npz":
-        with np.load(path, allow_pickle=False) as arrays:
-            if "positions" not in arrays:
-                raise InputError(f"'{path}' has no array 'positions'; expected frames (F, N, 3) in Å under that name")
-            positions = np.asarray(arrays["positions"], dtype=np.float32)
-            rest = {name: np.asarray(arrays[name]) for name in arrays.files if name != "positions"}
-        if positions.ndim != 3 or positions.shape[2] != 3:
-            raise InputError(f"'{path}': positions have shape {positions.shape}, expected (frames, atoms, 3)")
-        return positions, rest
-    if suffix == ".sdf":
-        return _read_sdf(path)
-    if suffix in (".extxyz", ".xyz"):
-        import ase.io
-
-        frames: Any = ase.io.read(path, index=":", format="extxyz")
-        return _stacked(path, [f.positions for f in frames], [dict(f.info) for f in frames])
-    import mdtraj
-
-    if suffix in (".pdb", ".ent"):
-        trajectory = mdtraj.load_pdb(str(path), standard_names=False)
-    elif suffix in (".h5", ".hdf5"):
-        trajectory = mdtraj.load_hdf5(str(path))
-    elif topology is None:
-        raise InputError(f"'{path}' holds coordinates only; give a topology (PDB or SDF) with it")
-    else:
-        trajectory = mdtraj.load(str(path), top=topology)
-    return np.asarray(trajectory.xyz * np.float32(NM)), {}
-
-
 def first_mol(path: str | Path) -> Any:
     """Returns the first record of an SDF file of conformers as an RDKit molecule.
 
@@ -193,7 +140,7 @@ def _sdf_mols(path: Path, most: int | None = None) -> list[Any]:
     return mols
 
 
-def _read_sdf(path: Path) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+def _read_sdf(path: Path) -> Frames:
     mols = _sdf_mols(path)
     elements = [[atom.GetAtomicNum() for atom in mol.GetAtoms()] for mol in mols]
     different = next((i for i, row in enumerate(elements, start=1) if row != elements[0]), None)
@@ -202,7 +149,14 @@ def _read_sdf(path: Path) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     return _stacked(path, [mol.GetConformer().GetPositions() for mol in mols], [mol.GetPropsAsDict() for mol in mols])
 
 
-def _stacked(path: Path, positions: list[np.ndarray], rows: list[dict[str, Any]]) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+def _read_extxyz(path: Path) -> Frames:
+    import ase.io
+
+    frames: Any = ase.io.read(path, index=":", format="extxyz")
+    return _stacked(path, [f.positions for f in frames], [dict(f.info) for f in frames])
+
+
+def _stacked(path: Path, positions: list[np.ndarray], rows: list[dict[str, Any]]) -> Frames:
     sizes = {len(frame) for frame in positions}
     if len(sizes) != 1:
         raise InputError(f"'{path}' holds molecules of {sorted(sizes)} atoms, expected conformers of one molecule")

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import io
-import random
 from typing import Any
 
+from equilibra.energies.hydrogens import add_hydrogens
 from equilibra.errors import InputError, unknown_key_message
 
 ONE_LETTER: dict[str, str] = {
@@ -54,8 +54,7 @@ def build_peptide(name: str) -> tuple[Any, Any]:
     """
     import PeptideBuilder
     from Bio.PDB import PDBIO
-    from openmm import Platform
-    from openmm.app import ForceField, Modeller, PDBFile
+    from openmm.app import PDBFile
 
     residues = parse_peptide(name)
     letters = "".join(ONE_LETTER.get(residue, "G") for residue in residues)
@@ -78,15 +77,7 @@ def build_peptide(name: str) -> tuple[Any, Any]:
     writer.save(text)
     text.seek(0)
     pdb = PDBFile(text)
-    modeller = Modeller(pdb.topology, pdb.positions)
-    # OpenMM places hydrogens with Python's global generator: the same name must give the same molecule in every process
-    state = random.getstate()
-    try:
-        random.seed(0)
-        modeller.addHydrogens(ForceField("amber99sbildn.xml"), pH=7.0, platform=Platform.getPlatformByName("Reference"))
-    finally:
-        random.setstate(state)
-    return modeller.topology, modeller.positions
+    return add_hydrogens(pdb.topology, pdb.positions)
 
 
 def _rename(residue: Any, names: dict[str, str]) -> None:

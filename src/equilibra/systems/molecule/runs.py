@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -15,9 +13,9 @@ from equilibra.systems.molecule.domain import identifier
 from equilibra.systems.molecule.ensemble import MoleculeEnsemble
 from equilibra.systems.molecule.files import read_frames
 from equilibra.systems.molecule.load import load_ensemble
-from equilibra.systems.molecule.simulate import KIND
 from equilibra.systems.molecule.simulate import SCHEMA_VERSION as SIMULATION_VERSION
 from equilibra.systems.molecule.system import MoleculeSystem, molecule_system
+from equilibra.systems.runs import joined, read_json, read_runs
 
 Source = str | Path | MoleculeEnsemble | Sequence[MoleculeEnsemble]
 """What `load_runs` takes."""
@@ -36,26 +34,7 @@ def load_runs(source: Source, topology: str | Path | None = None) -> list[Molecu
     Raises:
         InputError: If something is missing, malformed or unfinished.
     """
-    if isinstance(source, MoleculeEnsemble):
-        return [source]
-    if not isinstance(source, str | Path):
-        ensembles = list(source)
-        if not ensembles or not all(isinstance(ensemble, MoleculeEnsemble) for ensemble in ensembles):
-            raise InputError("runs: expected a folder, a file, or a list of at least one ensemble")
-        return ensembles
-    path = Path(source)
-    if isinstance(source, str) and not path.exists() and ":" in source and topology is None:
-        # the last colon: a drive's letter comes first
-        frames, _, names = source.rpartition(":")
-        path, topology = Path(frames), names
-    record = path / "run.json"
-    if (path / "simulation.json").is_file():
-        return _simulation(path)
-    if record.is_file() and not (path / "ensemble.json").is_file():
-        kind = _read_json(record).get("kind")
-        verb = "simulate" if kind == KIND else "sample"
-        raise InputError(f"'{path}' holds an unfinished run; repeat its `equilibra {verb}` command to finish it")
-    return [load_ensemble(path, topology)]
+    return read_runs(source, topology, MoleculeEnsemble, load_ensemble, _simulation)
 
 
 def same_system(systems: Sequence[MoleculeSystem]) -> MoleculeSystem:
@@ -84,23 +63,11 @@ def join_runs(runs: Sequence[MoleculeEnsemble]) -> MoleculeEnsemble:
     Raises:
         InputError: If the runs are of different molecules.
     """
-    if len(runs) == 1:
-        return runs[0]
-    system = same_system([run.system for run in runs])
-    energies = [run.energies for run in runs if run.energies is not None]
-    return MoleculeEnsemble(
-        system=system,
-        positions=np.concatenate([run.positions for run in runs]),
-        log_weights=np.concatenate([run.log_weights for run in runs]),
-        rejected=np.concatenate([run.rejected for run in runs]),
-        rejected_reasons=tuple(reason for run in runs for reason in run.rejected_reasons),
-        energies=np.concatenate(energies) if len(energies) == len(runs) else None,
-        provenance={key: value for key, value in runs[0].provenance.items() if key != "run"} | {"runs": len(runs)},
-    )
+    return joined(runs, same_system)
 
 
 def _simulation(folder: Path) -> list[MoleculeEnsemble]:
-    description = _read_json(folder / "simulation.json")
+    description = read_json(folder / "simulation.json")
     needed = {"schema_version", "name", "system", "temperature", "frames", "trajectories", "forces", "force_field"}
     missing = sorted(needed - set(description))
     if missing or description["schema_version"] != SIMULATION_VERSION:
@@ -135,13 +102,3 @@ def _simulation(folder: Path) -> list[MoleculeEnsemble]:
         }
         ensembles.append(MoleculeEnsemble(system=system, positions=positions, energies=energies, provenance=provenance))
     return ensembles
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"'{path}' is not a JSON file that can be read: {error}") from error
-    if not isinstance(values, dict):
-        raise InputError(f"'{path}' holds no description of a run; expected a JSON object")
-    return values

@@ -16,7 +16,7 @@ smaller factor.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,9 +25,10 @@ import numpy as np
 from equilibra.errors import ShapeError
 from equilibra.geometry.internal_coordinates import dihedrals, signed_volumes
 from equilibra.systems.molecule.system import MoleculeSystem
+from equilibra.systems.validity import Result, Validity, finite, furthest, judge, nothing_to_check, within
 
 CHECKS = ("finite", "bonds", "angles", "clash", "stereo", "double bonds")
-"""Names of the checks, in the order of `Validity.passed`."""
+"""Names of the checks, in their order."""
 
 TOLERANCE = 0.25
 """Relative tolerance of bonds and 1-3 distances."""
@@ -39,47 +40,6 @@ HYDROGEN_BOND_FACTOR = 0.45
 """The same for a hydrogen on N, O or S and an N, O, F or S."""
 
 _PAIRS_AT_ONCE = 4_000_000
-
-
-@dataclass(frozen=True, eq=False)
-class Validity:
-    """Results of the checks of F frames.
-
-    Attributes:
-        passed: Boolean (F, checks), in the order of `CHECKS`.
-        worst: Index (F, checks) of the item (bond, pair, centre) furthest off.
-        values: What was measured there (F, checks): a length in Å, a volume, a cosine.
-        describe: For each check, a function (item, value) -> sentence.
-    """
-
-    passed: np.ndarray
-    worst: np.ndarray
-    values: np.ndarray
-    describe: tuple[Callable[[int, float], str], ...]
-
-    @property
-    def valid(self) -> np.ndarray:
-        """Mask (F,) of the frames that pass every check."""
-        return np.asarray(self.passed.all(axis=1))
-
-    def __len__(self) -> int:
-        return int(self.passed.shape[0])
-
-    def table(self) -> list[tuple[str, int, int]]:
-        """Returns a row (check, frames that pass, all frames) for each check, and a last row `all` for frames that pass every one."""
-        total = len(self)
-        rows = [(name, int(self.passed[:, column].sum()), total) for column, name in enumerate(CHECKS)]
-        return [*rows, ("all", int(self.valid.sum()), total)]
-
-    def reasons(self, frame: int) -> list[str]:
-        """Returns a sentence for each check that a frame fails, with the item furthest off; no sentence for a valid frame."""
-        if not self.passed[frame, 0]:
-            return [f"{CHECKS[0]}: {self.describe[0](int(self.worst[frame, 0]), float(self.values[frame, 0]))}"]
-        return [
-            f"{name}: {self.describe[column](int(self.worst[frame, column]), float(self.values[frame, column]))}"
-            for column, name in enumerate(CHECKS)
-            if not self.passed[frame, column]
-        ]
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,26 +66,20 @@ def check(positions: np.ndarray, system: MoleculeSystem) -> Validity:
         raise ShapeError("positions", positions.shape, f"(frames, {system.atoms}, 3)")
     bonds, angles, others = _distance_bounds(system)
     names = [f"{atom.name} of {atom.residue}" for atom in system.topology.atoms]
-    frames = len(positions)
-    passed = np.zeros((frames, len(CHECKS)), dtype=bool)
-    worst = np.zeros((frames, len(CHECKS)), dtype=np.int64)
-    values = np.zeros((frames, len(CHECKS)), dtype=np.float64)
     step = max(1, _PAIRS_AT_ONCE // max(1, len(others.pairs) + len(angles.pairs) + len(bonds.pairs)))
-    for start in range(0, frames, step):
-        block = slice(start, start + step)
-        x = positions[block].astype(np.float64)
+
+    def results(x: np.ndarray) -> Sequence[Result]:
         volumes = signed_volumes(x, system.stereo_centres) * system.stereo_signs
         cosines = np.cos(dihedrals(x, system.double_bonds)) * system.double_bond_signs
-        results = (
-            _finite(x),
+        return (
+            finite(x),
             _within(x, bonds),
             _within(x, angles),
             _within(x, others),
             _positive(volumes),
             _positive(cosines),
         )
-        for column, (good, item, value) in enumerate(results):
-            passed[block, column], worst[block, column], values[block, column] = good, item, value
+
     describe = (
         lambda item, value: f"the coordinates of {names[item]} are not finite numbers",
         _describe_distance(bonds, names, "bond"),
@@ -137,40 +91,19 @@ def check(positions: np.ndarray, system: MoleculeSystem) -> Validity:
             + ("trans instead of cis" if system.double_bond_signs[item] > 0 else "cis instead of trans")
         ),
     )
-    return Validity(passed, worst, values, describe)
+    return judge(positions, CHECKS, results, describe, frames_at_once=step)
 
 
-_Result = tuple[np.ndarray, np.ndarray, np.ndarray]
-
-
-def _finite(x: np.ndarray) -> _Result:
-    bad = ~np.isfinite(x).all(axis=-1)
-    return ~bad.any(axis=1), bad.argmax(axis=1), np.zeros(len(x))
-
-
-def _within(x: np.ndarray, bounds: _Bounds) -> _Result:
-    if not len(bounds.pairs):
-        return _nothing_to_check(x)
+def _within(x: np.ndarray, bounds: _Bounds) -> Result:
     with np.errstate(invalid="ignore", over="ignore"):
         distances = np.linalg.norm(x[:, bounds.pairs[:, 0]] - x[:, bounds.pairs[:, 1]], axis=-1)
-        good = np.asarray(((distances >= bounds.lower) & (distances <= bounds.upper)).all(axis=1))
-        excess = np.maximum(bounds.lower - distances, distances - bounds.upper)
-    return _furthest(good, excess, distances)
+    return within(distances, bounds.lower, bounds.upper)
 
 
-def _positive(values: np.ndarray) -> _Result:
+def _positive(values: np.ndarray) -> Result:
     if not values.shape[1]:
-        return _nothing_to_check(values)
-    return _furthest(np.asarray((values > 0).all(axis=1)), -values, values)
-
-
-def _furthest(good: np.ndarray, excess: np.ndarray, values: np.ndarray) -> _Result:
-    item = np.where(np.isnan(excess), np.inf, excess).argmax(axis=1)
-    return good, item, np.take_along_axis(values, item[:, None], axis=1)[:, 0]
-
-
-def _nothing_to_check(x: np.ndarray) -> _Result:
-    return np.ones(len(x), dtype=bool), np.zeros(len(x), dtype=np.int64), np.zeros(len(x))
+        return nothing_to_check(values)
+    return furthest(np.asarray((values > 0).all(axis=1)), -values, values)
 
 
 def _describe_distance(bounds: _Bounds, names: list[str], kind: str) -> Callable[[int, float], str]:

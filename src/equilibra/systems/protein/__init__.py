@@ -1,0 +1,1 @@
+"""Proteins: ensembles of backbones, one frame per residue."""

@@ -16,33 +16,39 @@ if TYPE_CHECKING:
     from equilibra.report.from_ensemble import write_report
     from equilibra.systems.model import Model, load, shipped
     from equilibra.systems.molecule.density import log_density
-    from equilibra.systems.molecule.interpolate import interpolate
     from equilibra.systems.molecule.simulate import simulate
+    from equilibra.systems.paths import interpolate
     from equilibra.train.molecule import fine_tune, train_molecule
     from equilibra.train.molecule_energy import train_molecule_on_energy
+    from equilibra.train.protein import ProteinEntry, fine_tune_protein, train_protein
 
 __version__ = "0.1.0"
 
 _LAZY = {
     "Model": "equilibra.systems.model",
+    "ProteinEntry": "equilibra.train.protein",
     "evaluate": "equilibra.report.evaluation",
     "fine_tune": "equilibra.train.molecule",
+    "fine_tune_protein": "equilibra.train.protein",
     "free_energy": "equilibra.report.free_energies",
-    "interpolate": "equilibra.systems.molecule.interpolate",
+    "interpolate": "equilibra.systems.paths",
     "load": "equilibra.systems.model",
     "log_density": "equilibra.systems.molecule.density",
     "shipped": "equilibra.systems.model",
     "simulate": "equilibra.systems.molecule.simulate",
     "train_molecule": "equilibra.train.molecule",
     "train_molecule_on_energy": "equilibra.train.molecule_energy",
+    "train_protein": "equilibra.train.protein",
     "write_report": "equilibra.report.from_ensemble",
 }
 
 __all__ = [
     "Model",
+    "ProteinEntry",
     "__version__",
     "evaluate",
     "fine_tune",
+    "fine_tune_protein",
     "free_energy",
     "interpolate",
     "load",
@@ -51,6 +57,7 @@ __all__ = [
     "simulate",
     "train_molecule",
     "train_molecule_on_energy",
+    "train_protein",
     "write_report",
 ]
 

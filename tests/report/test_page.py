@@ -11,8 +11,9 @@ from importlib import resources
 import pytest
 
 from equilibra.errors import InputError
-from equilibra.report.elements import Cell, Facts, Figure, Highlights, Molecules, Table, Text, number, show
+from equilibra.report.elements import Cell, Facts, Figure, Highlights, Table, Text, number, show
 from equilibra.report.page import Page, inline_script, without_addresses
+from equilibra.report.structure_view import Molecules
 
 HOSTILE = "<script>alert('x')</script> & \"quoted\""
 SVG = b'<svg xmlns="http://www.w3.org/2000/svg" width="10" height="10"><rect width="10" height="10"/></svg>'

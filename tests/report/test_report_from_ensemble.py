@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from equilibra.errors import InputError
-from equilibra.report.from_ensemble import basin, report_data, write_report
+from equilibra.report.from_ensemble import write_report
+from equilibra.report.from_molecule import basin, report_data
 from equilibra.report.molecule import molecule_report
 from equilibra.systems.molecule import MoleculeEnsemble, molecule_system
 from equilibra.systems.molecule.reference import bond_pairs, reference_of

@@ -16,6 +16,7 @@ __all__ = [
     "check_indices",
     "check_runs",
     "check_samples",
+    "frame_shares",
     "subsample",
     "wrap_angles",
 ]
@@ -38,6 +39,23 @@ def check_indices(name: str, indices: ArrayLike, *, columns: int, n_atoms: int |
             f"{name}: atom indices run from {array.min()} to {array.max()}, but there are {n_atoms} atoms (0 to {n_atoms - 1})"
         )
     return array
+
+
+def frame_shares(weights: ArrayLike | None, count: int) -> FloatArray:
+    """Returns the share of each of `count` frames in an average: weights divided by their sum, or equal shares for None.
+
+    Raises:
+        ShapeError: If there is not one weight for each frame.
+        InputError: If a weight is negative or not finite, or all are zero.
+    """
+    if weights is None:
+        return np.full(count, 1.0 / count)
+    array = check_samples("weights", weights, ndim=1)
+    if len(array) != count:
+        raise ShapeError("weights", array.shape, f"({count}), one for each frame")
+    if (array < 0).any() or not array.sum() > 0:
+        raise InputError("weights: got a negative weight or only zeros, expected a positive sum of weights that are not negative")
+    return np.asarray(array / array.sum())
 
 
 def subsample(samples: FloatArray, n: int, rng: np.random.Generator) -> FloatArray:

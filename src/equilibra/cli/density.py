@@ -7,6 +7,7 @@ import typer
 
 from equilibra.cli.checks import at_least, one_of, writable
 from equilibra.cli.console import bar, complain, say, settings, table
+from equilibra.cli.domains import only_molecules
 from equilibra.errors import InputError
 
 if TYPE_CHECKING:
@@ -92,6 +93,7 @@ def run(
     if not tolerance > 0:
         raise InputError(f"--tolerance: got {tolerance}, expected a positive number of nats")
     folder = target(source, out, NAME)
+    only_molecules(NAME, source, "; log-densities along a path come with `equilibra interpolate --log-density`")
     writable(folder)
 
     import torch

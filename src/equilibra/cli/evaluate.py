@@ -5,12 +5,16 @@ from typing import Annotated
 
 import typer
 
-from equilibra.cli.checks import at_least, writable
+from equilibra.cli.checks import at_least, one_of, present, writable
 from equilibra.cli.console import say
 from equilibra.errors import InputError
 
 NAME = "evaluate"
-EXAMPLE = "Examples:\n\nequilibra evaluate out/ md/\n\nequilibra evaluate my.xtc:my.pdb md/ --json metrics.json"
+EXAMPLE = (
+    "Examples:\n\nequilibra evaluate out/ md/\n\nequilibra evaluate my.xtc:my.pdb md/ --json metrics.json\n\n"
+    "equilibra evaluate trp-cage/ md.xtc:md.pdb --native 2jof.pdb"
+)
+DOMAINS = ("molecule", "protein")
 
 
 def run(
@@ -19,18 +23,36 @@ def run(
         str, typer.Argument(help="The ensemble: a folder of samples or of a simulation, or FILE:TOPOLOGY.", metavar="A")
     ],
     b: Annotated[str, typer.Argument(help="The reference, likewise; several runs give the better floor.", metavar="B")],
-    n: Annotated[int, typer.Option("-n", help="Largest number of conformations on each side.")] = 10_000,
+    n: Annotated[
+        int | None,
+        typer.Option(
+            "-n", help="Largest number of conformations on each side; by default 10,000 of a molecule, 1,000 of a protein."
+        ),
+    ] = None,
     json: Annotated[Path | None, typer.Option("--json", help="Write the numbers to this file, too.")] = None,
     seed: Annotated[int, typer.Option("--seed", help="Seed of the draws.")] = 0,
     lag: Annotated[int, typer.Option("--lag", help="Lag of the TICA in frames of the reference; 0 leaves it out.")] = 10,
     include_rejected: Annotated[
         bool, typer.Option("--include-rejected", help="Count the samples of A that failed the checks, too.")
     ] = False,
+    native: Annotated[
+        Path | None,
+        typer.Option(
+            "--native", help="Of a protein: its native structure, a PDB or mmCIF file, for TM-score, RMSD and native contacts."
+        ),
+    ] = None,
+    domain: Annotated[
+        str | None,
+        typer.Option("--domain", help="molecule or protein; by default what the folders say, or what the atoms look like."),
+    ] = None,
 ) -> None:
     """Measure an ensemble against a reference: every number beside its error, its noise floor and a baseline."""
     at_least("-n", n, 2)
     at_least("--seed", seed, 0)
     at_least("--lag", lag, 0)
+    one_of("domain", domain, DOMAINS)
+    if native is not None:
+        present(native)
     if json is not None:
         if json.is_dir():
             raise InputError(f"--json: '{json}' is a folder, expected a file")
@@ -38,7 +60,7 @@ def run(
 
     from equilibra.report.evaluation import evaluate
 
-    result = evaluate(a, b, n=n, seed=seed, lag=lag or None, include_rejected=include_rejected)
+    result = evaluate(a, b, n=n, seed=seed, lag=lag or None, include_rejected=include_rejected, native=native, domain=domain)
     say(ctx, result.to_text().rstrip("\n"))
     if json is not None:
         from equilibra.atomic import write_text

@@ -1,16 +1,19 @@
-"""`equilibra fine-tune`: a model for a user's own molecule, from the weights of another."""
+"""`equilibra fine-tune`: a model for a user's own molecule or protein, from the weights of another."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from equilibra.cli import protein_training as proteins
 from equilibra.cli import training as options
+from equilibra.errors import InputError
 from equilibra.train.config import FINE_TUNING
 
 NAME = "fine-tune"
 EXAMPLE = (
-    "Example:\n\nequilibra fine-tune molecule-ala2 --trajectory my.xtc --topology my.pdb -o runs/tuned/\n\n"
+    "Examples:\n\nequilibra fine-tune molecule-ala2 --trajectory my.xtc --topology my.pdb -o runs/tuned/\n\n"
+    "equilibra fine-tune runs/proteins/model --data my.xtc:my.pdb --temperature 310 -o runs/mine/\n\n"
     "Repeat the command to go on with an interrupted run."
 )
 
@@ -18,9 +21,9 @@ EXAMPLE = (
 def run(
     ctx: typer.Context,
     model: Annotated[str, typer.Argument(help="A shipped model, or the folder of your own.", metavar="MODEL")],
-    trajectory: options.Trajectory,
-    topology: options.Topology,
     out: options.Out,
+    trajectory: options.Trajectory = None,
+    topology: options.Topology = None,
     forces: options.Forces = None,
     stride: options.Stride = 1,
     skip: options.Skip = 0,
@@ -49,16 +52,29 @@ def run(
     nodes: options.Nodes = FINE_TUNING.nodes,
     strategy: options.Strategy = FINE_TUNING.strategy,
     accelerator: options.Accelerator = FINE_TUNING.accelerator,
+    data: proteins.Data = None,
+    features: proteins.Features = None,
+    crop: proteins.Crop = proteins.CROP,
+    budget: proteins.Budget = proteins.BUDGET,
 ) -> None:
     """Train a model further on your own trajectories; the model itself is left as it is."""
     given = dict(locals())
     config = options.config_of(given)
-    files = options.files_of(given)
 
     from equilibra.systems.model import load
-    from equilibra.train.molecule import fine_tune
 
     start = load(model)
+    if start.domain == "protein":
+        proteins.tune_protein(ctx, start, given, config)
+        return
+    for option in options.typed(ctx, proteins.OWN):
+        raise InputError(
+            f"fine-tune: {option} has a meaning for proteins only, and '{start.name}' is a model of molecules; leave it out"
+        )
+    files = options.files_of(given)
+
+    from equilibra.train.molecule import fine_tune
+
     options.watch(
         ctx,
         out,

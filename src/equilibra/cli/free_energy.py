@@ -10,6 +10,7 @@ from typer.core import TyperCommand
 from equilibra.cli.checks import at_least, writable
 from equilibra.cli.console import say, table
 from equilibra.cli.density import target
+from equilibra.cli.domains import only_molecules
 from equilibra.errors import InputError
 
 if TYPE_CHECKING:
@@ -95,6 +96,7 @@ def run(
     if temperature is not None and not temperature > 0:
         raise InputError(f"--temperature: got {temperature}, expected a positive number in K")
     folder = target(source, out, NAME)
+    only_molecules(NAME, source, "; `equilibra evaluate --native` gives the free energy of folding")
     writable(folder)
 
     from equilibra.report.free_energies import free_energy

@@ -1,7 +1,7 @@
 """`equilibra report`: a page about an ensemble."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -10,7 +10,10 @@ from equilibra.cli.console import say
 from equilibra.errors import InputError
 
 NAME = "report"
-EXAMPLE = "Examples:\n\nequilibra report out/\n\nequilibra report out/ --reference md/ -o comparison.html"
+EXAMPLE = (
+    "Examples:\n\nequilibra report out/\n\nequilibra report out/ --reference md/ -o comparison.html\n\n"
+    "equilibra report trp-cage/ --native 2jof.pdb"
+)
 
 
 def run(
@@ -29,6 +32,9 @@ def run(
         bool, typer.Option("--evaluate/--no-evaluate", help="Measure against the reference; takes a minute or so.")
     ] = True,
     seed: Annotated[int, typer.Option("--seed", help="Seed of the draws.")] = 0,
+    native: Annotated[
+        Path | None, typer.Option("--native", help="Of a protein: its native structure, a PDB or mmCIF file.")
+    ] = None,
 ) -> None:
     """Write a page about an ensemble: free energies, torsions, structures, checks, bonds; it needs no network when opened."""
     if temperature is not None and not temperature > 0:
@@ -41,14 +47,38 @@ def run(
     if reference is not None and ":" not in reference:
         present(Path(reference))
 
+    if native is not None:
+        present(native)
+
     from equilibra.report.evaluation import evaluate as measure
     from equilibra.report.from_ensemble import write_report
-    from equilibra.systems.molecule.runs import join_runs, load_runs
+    from equilibra.report.source_domain import domain_of
 
-    runs = load_runs(folder)
-    others = None if reference is None else load_runs(reference)
-    evaluation = measure(runs, others, seed=seed) if others is not None and evaluate else None
-    written = write_report(
-        join_runs(runs), out, reference=others, temperature=temperature, evaluation=evaluation, label=reference, seed=seed
-    )
-    say(ctx, f"written: '{written}'")
+    kind = domain_of(*(source for source in (folder, reference) if source is not None))
+    if native is not None and kind != "protein":
+        raise InputError(f"--native: has a meaning for proteins only, and '{folder}' is an ensemble of a {kind}; leave it out")
+    module = _runs_of(kind)
+    runs = module.load_runs(folder)
+    others = None if reference is None else module.load_runs(reference)
+    evaluation = None
+    if others is not None and evaluate:
+        evaluation = measure(runs, others, seed=seed, native=native, domain=kind)
+    options: dict[str, Any] = {
+        "reference": others,
+        "temperature": temperature,
+        "evaluation": evaluation,
+        "label": reference,
+        "native": native,
+    }
+    say(ctx, f"written: '{write_report(module.join_runs(runs), out, seed=seed, **options)}'")
+
+
+def _runs_of(kind: str) -> Any:
+    """Returns the module that reads the ensembles of a domain."""
+    if kind == "protein":
+        from equilibra.systems.protein import runs
+
+        return runs
+    from equilibra.systems.molecule import runs as molecules
+
+    return molecules

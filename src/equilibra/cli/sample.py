@@ -1,6 +1,7 @@
 """`equilibra sample`: equilibrium conformations from a model."""
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -8,7 +9,9 @@ import typer
 
 from equilibra.cli.checks import at_least, one_of, writable
 from equilibra.cli.console import complain, table
-from equilibra.cli.sampling import folders, sample_one
+from equilibra.cli.domains import FORMATS as DOMAIN_FORMATS
+from equilibra.cli.domains import chain_names, formats_of, model_of, reader_of, refuse, systems_of
+from equilibra.cli.sampling import Output, folders, sample_one
 from equilibra.errors import EquilibraError, InputError
 
 if TYPE_CHECKING:
@@ -20,21 +23,29 @@ EXAMPLE = (
     "Example:\n\nequilibra sample molecule ACE-ALA-NME -n 1000 --seed 0 -o out/\n\n"
     "With weights for the Boltzmann distribution of a force field:\n\n"
     "equilibra sample molecule ACE-ALA-NME -n 1000 --energy amber99sbildn-obc -o weighted/\n\n"
+    "A protein, with all its atoms:\n\n"
+    "equilibra sample protein GYDPETGTWG -n 1000 --model runs/mine/model --all-atom -o chignolin/\n\n"
     "Repeat the command to go on with an interrupted run; with a larger -n to draw more."
 )
 DOMAINS = ("molecule", "protein")
 SAMPLERS = ("dpm2m", "heun", "euler", "sde")
 SPACINGS = ("log", "karras")
-FORMATS = ("xtc", "dcd", "npz", "pdb", "sdf", "extxyz")
+FORMATS = DOMAIN_FORMATS["molecule"]
+"""All formats; a domain's own are in `cli.domains`."""
+ENGINES = ("pdbfixer", "rigid", "tmol")
+PROTEINS = "Proteins"
+_FLAT = ", which have orientations, for which paths have no exact weights"
+_ALL_THERE = ", whose atoms are all there"
 
 
 def run(
     ctx: typer.Context,
-    domain: Annotated[str, typer.Argument(help="Kind of system: molecule.", metavar="DOMAIN")],
+    domain: Annotated[str, typer.Argument(help="Kind of system: molecule or protein.", metavar="DOMAIN")],
     source: Annotated[
         list[str],
         typer.Argument(
-            help="Peptides (ACE-ALA-NME), SMILES, or SDF, MOL, PDB or SMI files; several go to a sub-folder each.",
+            help="Peptides (ACE-ALA-NME), SMILES, or SDF, MOL, PDB or SMI files; of proteins, sequences of one-letter codes (':' between chains), or "
+            "FASTA, PDB or mmCIF files. Several go to a sub-folder each.",
             metavar="SOURCE",
         ),
     ],
@@ -43,7 +54,10 @@ def run(
         int, typer.Option("--seed", help="The same seed gives the same conformations, whatever the batch size.")
     ] = 0,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write to.")] = Path("out"),
-    model: Annotated[str, typer.Option("--model", help="A shipped model, or the folder of your own.")] = "molecule-ala2",
+    model: Annotated[
+        str | None,
+        typer.Option("--model", help="A shipped model, or the folder of your own; of molecules, molecule-ala2 by default."),
+    ] = None,
     steps: Annotated[int | None, typer.Option("--steps", help="Noise levels; by default the model's.")] = None,
     sampler: Annotated[str | None, typer.Option("--sampler", help="dpm2m, heun, euler or sde; by default the model's.")] = None,
     spacing: Annotated[
@@ -87,7 +101,8 @@ def run(
         typer.Option("--batch-size", help="Conformations given to the network at once; lower it if memory is short."),
     ] = None,
     format: Annotated[
-        list[str] | None, typer.Option("--format", help="xtc, dcd, npz, pdb, sdf or extxyz; repeat it for several.")
+        list[str] | None,
+        typer.Option("--format", help="xtc, dcd, npz, pdb, sdf or extxyz (the last two of molecules); repeat it for several."),
     ] = None,
     report: Annotated[bool, typer.Option("--report/--no-report", help="Write report.html.")] = True,
     outside_scope: Annotated[
@@ -100,9 +115,41 @@ def run(
         str, typer.Option("--precision", help="fp32, or bf16: faster, other conformations of the same quality.")
     ] = "fp32",
     threads: Annotated[int | None, typer.Option("--threads", help="CPU threads; by default PyTorch's choice.")] = None,
+    features: Annotated[
+        str | None,
+        typer.Option(
+            "--features",
+            help="Extra features of residues and pairs, of the kind that the model was trained with: none, SINGLE.npy,PAIR.npy, an npz file, a folder "
+            "of these, or esm:WEIGHTS.",
+            rich_help_panel=PROTEINS,
+        ),
+    ] = None,
+    chains: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--chains", help="Chains to take of structures, such as A or A,B; by default all.", rich_help_panel=PROTEINS
+        ),
+    ] = None,
+    all_atom: Annotated[
+        bool,
+        typer.Option(
+            "--all-atom",
+            help="Add side chains and hydrogens to every conformation and relax them with OpenMM: all-atom.pdb, all-atom.xtc, relaxation.csv.",
+            rich_help_panel=PROTEINS,
+        ),
+    ] = False,
+    side_chains: Annotated[
+        str | None,
+        typer.Option(
+            "--side-chains",
+            help="With --all-atom, what places them: pdbfixer (default), rigid or tmol.",
+            rich_help_panel=PROTEINS,
+        ),
+    ] = None,
 ) -> None:
-    """Draw equilibrium conformations of a molecule from a trained model."""
+    """Draw equilibrium conformations of molecules or proteins from a trained model."""
     one_of("domain", domain, DOMAINS)
+    refuse(domain, _meaningless(domain, energy, features, chains, all_atom, side_chains))
     for name, value in (
         ("-n", n),
         ("--steps", steps),
@@ -122,9 +169,11 @@ def run(
     one_of("sampler", sampler, SAMPLERS)
     one_of("spacing", spacing, SPACINGS)
     one_of("precision", precision, ("fp32", "bf16"))
-    formats = list(dict.fromkeys(format or ["xtc"]))
-    for name in formats:
-        one_of("format", name, FORMATS)
+    formats = formats_of(domain, format or ["xtc"])
+    one_of("side-chain engine", side_chains, ENGINES)
+    if side_chains is not None and not all_atom:
+        raise InputError("--side-chains: has an effect with --all-atom only")
+    chosen = chain_names(chains)
     writable(out)
 
     import torch
@@ -135,43 +184,31 @@ def run(
         one_of("energy", energy, energy_names())
 
     from equilibra.memory import keep_freed_memory
-    from equilibra.systems.model import load
 
     keep_freed_memory()
     if threads is not None:
         torch.set_num_threads(threads)
-    loaded = load(model)
-    if loaded.domain != domain:
-        raise InputError(
-            f"model '{model}' is of the domain '{loaded.domain}', not '{domain}'; `equilibra models` lists what there is"
-        )
+    loaded = model_of(domain, model)
     way: dict[str, Any] = {"energy": energy, "levels": levels, "smc": smc}
     if energy is None:
         way = {"sampler": _sampler(loaded.sampler, steps=steps, name=sampler, spacing=spacing, eta=eta, churn=churn)}
     way |= {"temperature": temperature, "precision": precision}
-    systems, problems = _systems(loaded, source, outside_scope)
+    read = reader_of(domain, loaded, features=features, chains=chosen)
+    engine = (side_chains or ENGINES[0]) if all_atom else None
+    check = _check(loaded, block_size, batch_size, engine)
+    systems, problems = systems_of(loaded, source, read, outside_scope=outside_scope, check=check)
     for problem in problems:
         complain(str(problem))
     if not systems:
         raise typer.Exit(2)
     several = len(systems) + len(problems) > 1
+    output = Output(formats=formats, report=report, model=model or loaded.name, all_atom=engine)
+    options = {"n": n, "seed": seed, "block_size": block_size, "batch_size": batch_size}
+    options |= {"outside_scope": outside_scope, "compile": compile}
     rows, worst = [], 2 if problems else 0
-    for folder, system in folders(out, systems) if several else [(out, systems[0])]:
+    for folder, system in folders(out, systems, domain) if several else [(out, systems[0])]:
         try:
-            options = {"n": n, "seed": seed, "block_size": block_size, "batch_size": batch_size}
-            rows.append(
-                sample_one(
-                    ctx,
-                    loaded,
-                    system,
-                    folder,
-                    formats,
-                    report,
-                    model,
-                    way,
-                    {**options, "outside_scope": outside_scope, "compile": compile},
-                )
-            )
+            rows.append(sample_one(ctx, loaded, system, folder, output, way, options))
         except EquilibraError as error:
             if not several:
                 raise
@@ -181,6 +218,37 @@ def run(
         table(ctx, ("system", "conformations", "valid", "calls each", "per second", "folder"), rows)
     if worst:
         raise typer.Exit(worst)
+
+
+def _meaningless(
+    domain: str, energy: str | None, features: str | None, chains: list[str] | None, all_atom: bool, side_chains: str | None
+) -> dict[str, tuple[object, str]]:
+    """Returns the options that have no meaning for a domain, with the reasons; see `refuse`."""
+    if domain == "protein":
+        return {"--energy": (energy, _FLAT)}
+    return {
+        "--features": (features, ""),
+        "--chains": (chains, ""),
+        "--all-atom": (all_atom, _ALL_THERE),
+        "--side-chains": (side_chains, _ALL_THERE),
+    }
+
+
+def _check(model: "Model", block_size: int, batch_size: int | None, engine: str | None) -> Callable[[Any], object]:
+    """Returns what is checked of a system before anything is drawn: that memory suffices, and that the engine can place side chains, if there is one."""
+    from equilibra.systems.domain import domain
+
+    module = domain(model.domain)
+
+    def check(system: Any) -> None:
+        module.fitting_batch(system, model.network, batch_size, block_size)
+        if engine is not None:
+            from equilibra.systems.protein.all_atom import side_chain_engine
+            from equilibra.systems.protein.peptides import all_atom_protein
+
+            side_chain_engine(engine, all_atom_protein(system))
+
+    return check
 
 
 def _check_weighting(energy: str | None, path_options: dict[str, int | None], sampler_options: list[str]) -> None:
@@ -211,27 +279,3 @@ def _sampler(
         key: value for key, value in (("name", name), ("eta", eta), ("churn", churn)) if value is not None
     }
     return dataclasses.replace(default, grid=dataclasses.replace(default.grid, **grid), **changes)
-
-
-def _systems(model: "Model", sources: list[str], outside_scope: bool) -> tuple[list[Any], list[InputError]]:
-    """Reads all sources; a bad one, or a bad record of a file, does not sink the others."""
-    from equilibra.systems.model import domain
-    from equilibra.systems.molecule.system import molecule_systems
-
-    module = domain(model.domain)
-    systems: list[Any] = []
-    problems: list[InputError] = []
-    for source in sources:
-        try:
-            found = molecule_systems(module.meant(source, model.scope), on_error=problems.append)
-        except InputError as error:
-            problems.append(error)
-            continue
-        for system in found:
-            try:
-                if not outside_scope:
-                    module.check_scope(system, model.scope, model.name)
-                systems.append(system)
-            except InputError as error:
-                problems.append(error)
-    return systems, problems

@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,11 +15,27 @@ if TYPE_CHECKING:
     from equilibra.systems.model import Model
 
 
-def folders(out: Path, systems: list[Any]) -> list[tuple[Path, Any]]:
-    """Gives each system a sub-folder named after it; the same sources give the same folders."""
+@dataclass(frozen=True)
+class Output:
+    """What is written of each system: `formats`, a page or none, the name of the `model` for it, and the engine of side chains, or None."""
+
+    formats: list[str]
+    report: bool
+    model: str
+    all_atom: str | None
+
+    @property
+    def files(self) -> list[str]:
+        """Names of the files."""
+        names = [f"samples.{suffix}" for suffix in self.formats] + (["report.html"] if self.report else [])
+        return [*names, "all-atom.pdb", "all-atom.xtc", "relaxation.csv"] if self.all_atom else names
+
+
+def folders(out: Path, systems: list[Any], domain: str) -> list[tuple[Path, Any]]:
+    """Gives each system a sub-folder named after it, or after its domain; the same sources give the same folders."""
     pairs, taken = [], set()
     for system in systems:
-        stem = re.sub(r"[^A-Za-z0-9._+-]+", "_", system.name).strip("._") or "molecule"
+        stem = re.sub(r"[^A-Za-z0-9._+-]+", "_", system.name).strip("._") or domain
         stem = stem if len(stem) <= 80 else f"{stem[:80]}-{system.digest[:8]}"
         name, number = stem, 2
         while name.lower() in taken:
@@ -33,16 +50,14 @@ def sample_one(
     model: "Model",
     system: Any,
     folder: Path,
-    formats: list[str],
-    report: bool,
-    model_name: str,
+    output: Output,
     way: dict[str, Any],
     options: dict[str, Any],
 ) -> list[object]:
     """Samples one system into its folder, and returns its row of the summary. `way` is the part of the options that defines the samples."""
-    wanted = [f"samples.{suffix}" for suffix in formats] + (["report.html"] if report else [])
+    wanted = output.files
     finished = _finished(folder, model.identity(system, **way), options)
-    if finished is not None and all((folder / name).is_file() for name in wanted):
+    if finished is not None and all((folder / name).is_file() for name in wanted) and not _stale(folder, output):
         say(
             ctx,
             f"'{folder}' already holds {finished['frames']:,} conformations of this run ({options['n']:,} wanted); nothing was changed",
@@ -57,11 +72,12 @@ def sample_one(
         options = {**options, "n": max(options["n"], finished["frames"])}
     with bar(ctx, system.name, options["n"]) as shown:
         ensemble = model.sample(system, folder=folder, progress=_reporter(shown, options["block_size"]), **way, **options)
-    ensemble.save(folder, formats=formats)
-    if report:
+    ensemble.save(folder, formats=output.formats)
+    moved = "" if output.all_atom is None else _add_atoms(ctx, ensemble, folder, output.all_atom)
+    if output.report:
         from equilibra.report.from_ensemble import write_report
 
-        write_report(ensemble, folder / "report.html", model=model_name)
+        write_report(ensemble, folder / "report.html", model=output.model)
     provenance = dict(ensemble.provenance)
     checks = [{"check": name, "passed": passed, "total": total} for name, passed, total in ensemble.validity_table()]
     summary = [
@@ -75,7 +91,36 @@ def sample_one(
         ctx,
         f"{provenance['network_calls']} network calls each, {speed}; files in '{folder}': topology.pdb, {', '.join(wanted)}, ensemble.json",
     )
+    if moved:
+        say(ctx, moved)
     return _row(system.name, len(ensemble), checks, provenance, folder)
+
+
+def _add_atoms(ctx: typer.Context, ensemble: Any, folder: Path, engine: str) -> str:
+    """Builds and relaxes all atoms on the samples of a folder, and returns what moved."""
+    from equilibra.systems.protein.all_atom_ensemble import all_atom_ensemble
+
+    with bar(ctx, f"{ensemble.system.name}: all atoms", len(ensemble)) as shown:
+        made = all_atom_ensemble(
+            ensemble,
+            folder,
+            engine=engine,
+            progress=lambda done, total: shown.update(done, total=total, note=f"{done:,}/{total:,}"),
+        )
+    return f"All atoms ({engine}): {made.summary()}. Each frame is in relaxation.csv."
+
+
+def _stale(folder: Path, output: Output) -> bool:
+    """Tells whether the all-atom files of a folder were made by another engine, or of fewer samples than there are."""
+    if output.all_atom is None:
+        return False
+    try:
+        made = json.loads((folder / "all-atom-blocks" / "run.json").read_text(encoding="utf-8"))["engine"]
+        rows = len((folder / "relaxation.csv").read_text(encoding="utf-8").splitlines()) - 1
+        frames = json.loads((folder / "ensemble.json").read_text(encoding="utf-8"))["frames"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return True
+    return bool(made != output.all_atom or rows != frames)
 
 
 def _say_weights(ctx: typer.Context, provenance: dict[str, Any]) -> None:

@@ -1,11 +1,12 @@
-"""`equilibra train`: a model from trajectories, or from an energy."""
+"""`equilibra train`: a model from trajectories, from structures, or from an energy."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from equilibra.cli import protein_training as proteins
 from equilibra.cli import training as options
 from equilibra.cli.checks import at_least, one_of, writable
 from equilibra.cli.console import say
@@ -17,6 +18,7 @@ NAME = "train"
 EXAMPLE = (
     "Examples:\n\nequilibra train molecule --trajectory my.xtc --topology my.pdb --temperature 300 -o runs/mine/\n\n"
     'equilibra train molecule "CC(=O)NC(C)C(=O)NC" --energy mmff94 --minutes 30 -o runs/mine/\n\n'
+    "equilibra train protein --data atlas/ --data my.xtc:my.pdb@0.5 -o runs/mine/\n\n"
     "Repeat the command to go on with an interrupted run."
 )
 DEFAULT = TrainConfig()
@@ -28,7 +30,7 @@ FROM_ENERGY = ("source", "minutes", "objective", "rounds", "rungs", "top_tempera
 def run(
     ctx: typer.Context,
     out: options.Out,
-    domain: Annotated[str, typer.Argument(help="Kind of system: molecule.", metavar="[DOMAIN]")] = "molecule",
+    domain: Annotated[str, typer.Argument(help="Kind of system: molecule or protein.", metavar="[DOMAIN]")] = "molecule",
     source: Annotated[
         str | None,
         typer.Argument(
@@ -97,12 +99,24 @@ def run(
     nodes: options.Nodes = DEFAULT.nodes,
     strategy: options.Strategy = DEFAULT.strategy,
     accelerator: options.Accelerator = DEFAULT.accelerator,
+    data: proteins.Data = None,
+    features: proteins.Features = None,
+    crop: proteins.Crop = proteins.CROP,
+    budget: proteins.Budget = proteins.BUDGET,
 ) -> None:
-    """Train a model on trajectories at equilibrium, with forces if there are any; or from an energy, without any data."""
+    """Train a model on trajectories at equilibrium, with forces if there are any; on structures and trajectories of proteins; or from an energy, without any data."""
     given = dict(locals())
-    one_of("domain", domain, ("molecule",))
+    one_of("domain", domain, ("molecule", "protein"))
     config = options.config_of(given)
-    sizes = _sizes(network or [])
+    sizes = _sizes(network or [], proteins.SIZES if domain == "protein" else SIZES)
+    if domain == "protein":
+        _refuse_for_proteins(ctx, given)
+        proteins.run_protein(ctx, given, config, sizes)
+        return
+    for option in options.typed(ctx, proteins.OWN):
+        raise InputError(
+            f"train: {option} has a meaning for proteins only; leave it out, or begin with `equilibra train protein`"
+        )
     if energy is not None:
         _from_energy(ctx, given, config, sizes)
         return
@@ -115,7 +129,7 @@ def run(
         raise InputError(
             f"train: the molecule '{source}' has a meaning with --energy only; from trajectories the molecule is that of --topology"
         )
-    for option in _given(ctx, FROM_ENERGY):
+    for option in options.typed(ctx, FROM_ENERGY):
         raise InputError(f"train: {option} has a meaning with --energy only; leave it out, or give an energy")
     files = options.files_of(given)
 
@@ -150,10 +164,10 @@ def _from_energy(ctx: typer.Context, given: dict[str, Any], config: TrainConfig,
         raise InputError("train: a --trajectory to start from needs its --topology, and the other way round")
     if given["source"] is None and given["topology"] is None:
         raise InputError("train: got no molecule; name it after the domain, or give --trajectory and --topology to start from")
-    for option in _given(ctx, ("forces", "use_forces")):
+    for option in options.typed(ctx, ("forces", "use_forces")):
         raise InputError(f"train: {option} has no meaning with --energy, whose own forces are used; leave it out")
     if minutes is not None:
-        for option in _given(ctx, ("steps", "sweeps")):
+        for option in options.typed(ctx, ("steps", "sweeps")):
             raise InputError(f"train: got {option} and --minutes, which sets it; leave one of them out")
     if top is not None and given["rungs"] == 1:
         raise InputError("--top-temperature: got one with --rungs 1, a ladder without a top; leave one of them out")
@@ -208,21 +222,23 @@ def _from_energy(ctx: typer.Context, given: dict[str, Any], config: TrainConfig,
     )
 
 
-def _given(ctx: typer.Context, names: Iterable[str]) -> list[str]:
-    """Returns those options that the command line names, as they are typed."""
-    sources = {name: ctx.get_parameter_source(name) for name in names}
-    return [
-        "--" + name.replace("_", "-") for name, source in sources.items() if source is not None and source.name == "COMMANDLINE"
-    ]
+def _refuse_for_proteins(ctx: typer.Context, given: dict[str, Any]) -> None:
+    """Refuses what belongs to molecules."""
+    if given["source"] is not None:
+        raise InputError(f"train: got '{given['source']}' after the domain; proteins are learned from data, which --data names")
+    for option in options.typed(ctx, ("energy", *(name for name in FROM_ENERGY if name != "source"), "use_forces")):
+        raise InputError(
+            f"train: {option} has no meaning for proteins, which are learned from structures and trajectories; leave it out"
+        )
 
 
-def _sizes(texts: list[str]) -> dict[str, int]:
+def _sizes(texts: list[str], known: Sequence[str]) -> dict[str, int]:
     """Reads `KEY=NUMBER` pairs of the network's configuration."""
     sizes = {}
     for text in texts:
         key, _, number = text.partition("=")
-        if key not in SIZES:
-            raise InputError(f"--network: {unknown_key_message('size', key, SIZES)}")
+        if key not in known:
+            raise InputError(f"--network: {unknown_key_message('size', key, known)}")
         if not number.isdecimal() or int(number) < 1:
             raise InputError(f"--network: got '{text}', expected a size and a whole number, such as {key}=64")
         sizes[key] = int(number)

@@ -3,7 +3,7 @@
 import dataclasses
 import shlex
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -20,9 +20,13 @@ if TYPE_CHECKING:
     from equilibra.train.energy import EnergyProgress
 
 Trajectory = Annotated[
-    list[Path], typer.Option("--trajectory", help="XTC, DCD, HDF5 or npz file of frames at equilibrium; repeat it for several.")
+    list[Path] | None,
+    typer.Option("--trajectory", help="XTC, DCD, HDF5 or npz file of frames at equilibrium; repeat it for several."),
 ]
-Topology = Annotated[Path, typer.Option("--topology", help="PDB or SDF file of the molecule, with all hydrogens.")]
+Topology = Annotated[
+    Path | None,
+    typer.Option("--topology", help="PDB or SDF file of the molecule, with all hydrogens; of a protein, any PDB file."),
+]
 Forces = Annotated[
     list[Path] | None, typer.Option("--forces", help="npz file of the forces in eV/Å of each trajectory, in the same order.")
 ]
@@ -79,6 +83,8 @@ def config_of(options: dict[str, Any]) -> TrainConfig:
 
 def files_of(options: dict[str, Any]) -> "TrajectoryFiles":
     """Makes the description of the data, and checks that its files are there and the run folder can be written."""
+    if not options["trajectory"] or options["topology"] is None:
+        raise InputError("a molecule is learned from a --trajectory with its --topology; give both")
     if not options["temperature"] > 0:
         raise InputError(f"--temperature: got {options['temperature']}, expected a positive number in K")
     writable(options["out"])
@@ -92,6 +98,14 @@ def files_of(options: dict[str, Any]) -> "TrajectoryFiles":
         stride=options["stride"],
         skip=options["skip"],
     )
+
+
+def typed(ctx: typer.Context, names: Iterable[str]) -> list[str]:
+    """Returns those options that the command line names, as they are typed."""
+    sources = {name: ctx.get_parameter_source(name) for name in names}
+    return [
+        "--" + name.replace("_", "-") for name, source in sources.items() if source is not None and source.name == "COMMANDLINE"
+    ]
 
 
 def watch_energy(
@@ -144,4 +158,5 @@ def watch(ctx: typer.Context, out: Path, config: TrainConfig, train: Callable[[P
 
         model = train(progress)
     say(ctx, f"'{model.name}', {model.parameters():,} weights, in '{out / 'model'}' after {time.monotonic() - start:,.0f} s")
-    say(ctx, f"sample it: equilibra sample {model.domain} MOLECULE --model {out / 'model'}")
+    what = "SEQUENCE" if model.domain == "protein" else "MOLECULE"
+    say(ctx, f"sample it: equilibra sample {model.domain} {what} --model {out / 'model'}")

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from equilibra.report.density_plots import calibration, log_density_histogram
-from equilibra.report.elements import CellLike, Element, Facts, Figure, Highlights, Molecules, Table, Text
-from equilibra.report.from_ensemble import frame_pdb
+from equilibra.report.elements import CellLike, Element, Facts, Figure, Highlights, Table, Text
+from equilibra.report.from_molecule import frame_pdb
 from equilibra.report.molecule import greek
 from equilibra.report.page import Page
 from equilibra.report.representatives import superpose_pdb
+from equilibra.report.structure_view import Molecules
 
 if TYPE_CHECKING:
     from equilibra.systems.molecule.conformation_density import ConformationDensity

@@ -1,4 +1,4 @@
-"""The elements of a report: paragraphs, tables, figures and molecules, each of which can write itself as HTML.
+"""The elements of a report: paragraphs, tables and figures, each of which can write itself as HTML.
 
 Everything a caller hands over is text to show: it is escaped here, in one place, before it reaches a page. Elements know nothing
 of any domain and nothing of the network.
@@ -195,60 +195,6 @@ class Figure:
         return (
             f'<figure class="figure"><div class="sheet"><img src="data:{self._media_type()};base64,{data}" alt="{escape(self.alt)}"{_size(self.image)}></div>'
             f"<figcaption>{escape(self.caption)}</figcaption></figure>"
-        )
-
-
-@dataclass(frozen=True)
-class Molecules:
-    """Structures to turn in the hand: one at a time or laid over each other, as balls and sticks.
-
-    Attributes:
-        pdb_models: One structure each, in PDB format, in Å, already superposed.
-        labels: The name of each structure, shown on its button.
-        caption: What the structures are.
-    """
-
-    pdb_models: Sequence[str] = field(repr=False)
-    labels: Sequence[str]
-    caption: str
-
-    def __post_init__(self) -> None:
-        if len(self.pdb_models) != len(self.labels) or not self.pdb_models:
-            raise InputError(
-                f"molecules: got {len(self.pdb_models)} structures and {len(self.labels)} labels, expected as many, at least one"
-            )
-        for label, text in zip(self.labels, self.pdb_models, strict=True):
-            if not any(line.startswith(("ATOM", "HETATM")) for line in text.splitlines()):
-                raise InputError(f"molecules: structure '{label}' has no ATOM or HETATM line, expected PDB text")
-
-    def html(self, ident: str) -> str:
-        """Returns the stage of the viewer, its buttons, its data and the message for browsers without WebGL."""
-        payload = {
-            "models": list(self.pdb_models),
-            "colours": [colour(i) for i in range(len(self.labels))],
-            "without_webgl": "This browser cannot draw in 3-D (WebGL is missing or switched off), so the structures are not shown.",
-        }
-        every = (
-            '<button type="button" data-show="all" aria-pressed="true">All, superposed</button>' if len(self.labels) > 1 else ""
-        )
-        buttons = "".join(
-            f'<button type="button" data-show="{i}" aria-pressed="false">'
-            f'<span class="swatch" style="--swatch: {colour(i)}"></span>{escape(label)}</button>'
-            for i, label in enumerate(self.labels)
-        )
-        tools = (
-            '<span class="gap"></span><button type="button" data-toggle="hydrogens" aria-pressed="true">Hydrogens</button>'
-            '<button type="button" data-toggle="spin" aria-pressed="false">Spin</button>'
-            '<button type="button" data-action="reset">Reset view</button>'
-        )
-        name = escape(f"3-D view of {', '.join(self.labels)}. Drag or use the arrow keys to turn, plus and minus to zoom.")
-        return (
-            f'<figure class="molecules" id="{escape(ident)}"><div class="panel">'
-            f'<div class="toolbar" role="group" aria-label="Structures" hidden>{every}{buttons}{tools}</div>'
-            f'<div class="stage" tabindex="0" role="application" aria-label="{name}">'
-            '<p class="fallback"><span>The 3-D view needs JavaScript, which is switched off in this browser.</span></p></div></div>'
-            f"<figcaption>{escape(self.caption)}</figcaption>"
-            f'<script type="application/json">{script_json(payload)}</script></figure>'
         )
 
 

@@ -1,102 +1,212 @@
-"""Evaluation of one ensemble of a molecule against another, both as they are found on disk or in memory."""
+"""Evaluation of one ensemble against another of the same domain, both as they are found on disk or in memory."""
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from equilibra.analysis.evaluate import evaluate as evaluate_trajectories
 from equilibra.analysis.table import EvaluationTable
-from equilibra.errors import InputError
+from equilibra.errors import InputError, unknown_key_message
+from equilibra.report.source_domain import domain_of
+from equilibra.systems.domain import DOMAINS
 from equilibra.thermo.statistics import statistical_inefficiency
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from equilibra.systems.ensemble import Ensemble
     from equilibra.systems.molecule.ensemble import MoleculeEnsemble
-    from equilibra.systems.molecule.runs import Source
+    from equilibra.systems.protein.ensemble import ProteinEnsemble
+
+MOST = {"molecule": 10_000, "protein": 1000}
+"""The largest number of samples on each side by default."""
+
+_TRANSPORT = {"molecule": 2000, "protein": 1000}
 
 
 def evaluate(
-    a: Source,
-    b: Source,
+    a: Any,
+    b: Any,
     *,
-    n: int = 10_000,
+    n: int | None = None,
     seed: int = 0,
     lag: int | None = 10,
     include_rejected: bool = False,
-    transport_n: int = 2000,
+    native: Any | None = None,
+    domain: str | None = None,
+    transport_n: int | None = None,
     rmsd_n: int = 250,
     repeats: int = 10,
 ) -> EvaluationTable:
     """Measures an ensemble against a reference; every number comes with its error, noise floor and baseline.
 
     Arguments:
-        a: The ensemble: a folder of samples or of a simulation, a file of frames (`FILE:TOPOLOGY`), or `MoleculeEnsemble` objects.
+        a: The ensemble: a folder of samples or of a simulation, a file of frames (`FILE:TOPOLOGY`), or `MoleculeEnsemble` or `ProteinEnsemble` objects.
         b: The reference, likewise. Several runs make an honest floor; of a single one its two halves do.
-        n: The largest number of samples on each side.
+        n: The largest number of samples on each side; by default that of `MOST`.
         seed: Seed of the draws.
         lag: Lag of the TICA in frames of the reference; it is left out for a reference that is no time series.
         include_rejected: Count also the samples of `a` that failed the checks.
-        transport_n: The largest number of samples for exact optimal transport.
-        rmsd_n: The same for the matrix of RMSDs.
+        native: For proteins, the native structure: a PDB or mmCIF file, or an mdtraj `Trajectory`, of which the first frame counts. It adds TM-score, RMSD,
+            lDDT and native contacts.
+        domain: `molecule` or `protein`; by default what the ensembles say, or else what their atoms look like.
+        transport_n: The largest number of samples for exact optimal transport; by default 2,000 of molecules and 1,000 of proteins.
+        rmsd_n: For molecules, the same for the matrix of RMSDs.
         repeats: Resamples for errors and floors.
 
     Returns:
         The table; `to_text` is for people, `to_json` for programs.
 
     Raises:
-        InputError: If an ensemble cannot be read, or the two are different molecules or have their atoms in different orders.
+        InputError: If an ensemble cannot be read, or the two are different molecules or proteins, or of different domains.
     """
-    from equilibra.systems.molecule.runs import load_runs, same_system
-
-    if n < 2:
+    if domain is not None and domain not in DOMAINS:
+        raise InputError(unknown_key_message("domain", domain, DOMAINS))
+    if n is not None and n < 2:
         raise InputError(f"n: got {n}, expected at least 2 samples")
     if lag is not None and lag < 1:
         raise InputError(f"lag: got {lag}, expected at least 1 frame")
     if seed < 0:
         raise InputError(f"seed: got {seed}, expected 0 or a larger whole number")
-    ours, theirs = load_runs(a), load_runs(b)
-    system = same_system([run.system for run in [*ours, *theirs]])
-    positions = np.concatenate([run.positions for run in ours])
-    log_weights = np.concatenate([run.log_weights for run in ours])
-    if include_rejected:
-        rejected = np.concatenate([run.rejected for run in ours])
-        rejected = rejected[np.isfinite(rejected).all(axis=(1, 2))]
-        positions = np.concatenate([positions, rejected])
-        log_weights = np.concatenate([log_weights, np.zeros(len(rejected))])
+    kind = domain or ("protein" if native is not None else domain_of(a, b))
+    if native is not None and kind != "protein":
+        raise InputError("native: a native structure has a meaning for proteins only; leave it out")
+    size = MOST[kind] if n is None else n
+    options: dict[str, Any] = {"n": size, "seed": seed, "lag": lag, "repeats": repeats, "include_rejected": include_rejected}
+    options["transport_n"] = min(_TRANSPORT[kind] if transport_n is None else transport_n, size)
+    if kind == "protein":
+        return _proteins(a, b, native=native, **options)
+    return _molecules(a, b, rmsd_n=min(rmsd_n, size), **options)
+
+
+def _molecules(
+    a: Any,
+    b: Any,
+    *,
+    n: int,
+    seed: int,
+    lag: int | None,
+    repeats: int,
+    include_rejected: bool,
+    transport_n: int,
+    rmsd_n: int,
+) -> EvaluationTable:
+    from equilibra.analysis.evaluate import evaluate as evaluate_trajectories
     from equilibra.systems.molecule.files import mdtraj_trajectory
     from equilibra.systems.molecule.reference import bond_pairs
+    from equilibra.systems.molecule.runs import load_runs, same_system
 
+    ours, theirs = load_runs(a), load_runs(b)
+    system = same_system([run.system for run in [*ours, *theirs]])
+    positions, log_weights = _frames(ours, include_rejected)
     return evaluate_trajectories(
         mdtraj_trajectory(positions, system.topology),
         [mdtraj_trajectory(run.positions, system.topology) for run in theirs],
         rng=np.random.default_rng(seed),
         n=n,
-        transport_n=min(transport_n, n),
-        rmsd_n=min(rmsd_n, n),
+        transport_n=transport_n,
+        rmsd_n=rmsd_n,
         lag=None if any(_independent(run) for run in theirs) else lag,
         repeats=repeats,
-        block=_block(ours),
-        log_weights=log_weights if np.ptp(log_weights) > 0 else None,
+        block=_block(ours, _torsion_series(ours)),
+        log_weights=log_weights,
         bonds=bond_pairs(system),
         centres=system.stereo_centres,
         signs=system.stereo_signs,
     )
 
 
-def _independent(run: MoleculeEnsemble) -> bool:
+def _proteins(
+    a: Any,
+    b: Any,
+    *,
+    n: int,
+    seed: int,
+    lag: int | None,
+    repeats: int,
+    include_rejected: bool,
+    transport_n: int,
+    native: Any | None,
+) -> EvaluationTable:
+    from equilibra.analysis.protein.evaluate import evaluate_proteins
+    from equilibra.systems.files import mdtraj_trajectory
+    from equilibra.systems.protein.runs import load_runs, same_system
+    from equilibra.systems.protein.sources import structure
+
+    ours, theirs = load_runs(a), load_runs(b)
+    system = same_system([run.system for run in [*ours, *theirs]])
+    known = None
+    if native is not None:
+        found = structure(str(native) if isinstance(native, Path) else native, system)
+        known = np.stack([found.n, found.ca, found.c], axis=1)[None]
+    positions, log_weights = _frames(ours, include_rejected)
+    temperature = next(
+        (run.provenance.get("temperature_k") for run in [*theirs, *ours] if "temperature_k" in run.provenance), None
+    )
+    return evaluate_proteins(
+        mdtraj_trajectory(positions, system.topology),
+        [mdtraj_trajectory(run.positions, system.topology) for run in theirs],
+        rng=np.random.default_rng(seed),
+        native=known,
+        n=n,
+        transport_n=transport_n,
+        score_n=min(n, 500),
+        lag=None if any(_independent(run) for run in theirs) else lag,
+        repeats=repeats,
+        block=_block(ours, _backbone_series(ours)),
+        log_weights=log_weights,
+        **({} if temperature is None else {"temperature": float(temperature)}),
+    )
+
+
+def _frames(runs: Sequence[Ensemble], include_rejected: bool) -> tuple[np.ndarray, np.ndarray | None]:
+    """Returns the positions of all runs, and their log-weights, or None where these are equal."""
+    positions = np.concatenate([run.positions for run in runs])
+    log_weights = np.concatenate([run.log_weights for run in runs])
+    if include_rejected:
+        rejected = np.concatenate([run.rejected for run in runs])
+        rejected = rejected[np.isfinite(rejected).all(axis=(1, 2))]
+        positions = np.concatenate([positions, rejected])
+        log_weights = np.concatenate([log_weights, np.zeros(len(rejected))])
+    return positions, log_weights if len(log_weights) and np.ptp(log_weights) > 0 else None
+
+
+def _independent(run: Ensemble) -> bool:
     """Tells whether an ensemble's frames were drawn one by one; a trajectory's are in the order of time."""
     return "model" in run.provenance
 
 
-def _block(runs: list[MoleculeEnsemble]) -> int:
-    """Returns the length of the blocks for the errors: of a time series, the slowest torsion's statistical inefficiency in frames."""
+def _block(runs: Sequence[Ensemble], series: list[list[np.ndarray]]) -> int:
+    """Returns the length of the blocks for the errors: of time series, the largest statistical inefficiency in frames.
+
+    Arguments:
+        runs: The runs.
+        series: What moves: for each quantity the series of each run.
+    """
     if _independent(runs[0]):
         return 1
-    angles = [run.torsions() for run in runs if len(run)]
     slowest = 1.0
-    for name in angles[0]:
-        series = [np.stack([np.cos(run[name]), np.sin(run[name])], axis=1) for run in angles]
-        slowest = max(slowest, statistical_inefficiency(series))
+    for quantity in series:
+        slowest = max(slowest, statistical_inefficiency(quantity))
     return min(math.ceil(slowest), max(1, sum(map(len, runs)) // 10))
+
+
+def _torsion_series(runs: Sequence[MoleculeEnsemble]) -> list[list[np.ndarray]]:
+    """Returns cos and sin of each torsion."""
+    if _independent(runs[0]):
+        return []
+    angles = [run.torsions() for run in runs if len(run)]
+    return [[np.stack([np.cos(run[name]), np.sin(run[name])], axis=1) for run in angles] for name in angles[0]]
+
+
+def _backbone_series(runs: Sequence[ProteinEnsemble]) -> list[list[np.ndarray]]:
+    """Returns the superposed C-alpha positions, whose correlation is that of the largest motions."""
+    from equilibra.analysis.superposition import superpose
+
+    if _independent(runs[0]):
+        return []
+    alphas = [run.ca.astype(np.float64) for run in runs if len(run)]
+    return [[superpose(x, alphas[0][0]).reshape(len(x), -1) for x in alphas]]

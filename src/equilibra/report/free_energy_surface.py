@@ -74,8 +74,9 @@ def ramachandran_surface(
     psi: ArrayLike,
     weights: ArrayLike | None = None,
     *,
-    temperature: float,
+    temperature: float | None,
     reference: tuple[ArrayLike, ArrayLike] | None = None,
+    reference_weights: ArrayLike | None = None,
     reference_label: str = "reference",
     marks: Sequence[tuple[float, float]] = (),
     names: tuple[str, str] = ("φ", "ψ"),
@@ -88,8 +89,9 @@ def ramachandran_surface(
         phi: First torsion of each sample, with shape (frames), in rad.
         psi: Second torsion, with the same shape, in rad.
         weights: Weight of each sample, or None.
-        temperature: Temperature in K, for the unit of the colour bar.
+        temperature: Temperature in K, for the unit of the colour bar, or None if it is not known.
         reference: The two torsions of reference frames in rad, or None.
+        reference_weights: Weight of each of these, or None.
         reference_label: The name of the reference.
         marks: Pairs of angles in rad to mark and to number from 1, in the colours of the structures of a `Molecules` element.
         names: The names of the two torsions.
@@ -98,10 +100,14 @@ def ramachandran_surface(
         The bytes of a PNG file.
     """
     count = effective_number(frame_weights(weights, finite("phi", phi).size))
-    width = smoothing_width(count if reference is None else min(count, np.size(reference[0])))
+    width = smoothing_width(
+        count if reference is None else min(count, effective_number(frame_weights(reference_weights, np.size(reference[0]))))
+    )
     surfaces = [("samples", np.size(phi), free_energy_surface(phi, psi, weights, width=width))]
     if reference is not None:
-        surfaces.append((reference_label, np.size(reference[0]), free_energy_surface(*reference, width=width)))
+        surfaces.append(
+            (reference_label, np.size(reference[0]), free_energy_surface(*reference, reference_weights, width=width))
+        )
     top = float(np.clip(np.ceil(max(np.nanmax(surface) for _, _, surface in surfaces)), 2.0, 10.0))
     figure = sheet(10.4 if len(surfaces) == 2 else 6.2, 4.9)
     axes = figure.subplots(1, len(surfaces), sharey=True, squeeze=False, gridspec_kw={"wspace": 0.07})[0]
@@ -117,7 +123,8 @@ def ramachandran_surface(
             )
     axes[0].set_ylabel(f"{names[1]} (degrees)")
     bar = figure.colorbar(image, ax=list(axes), pad=0.02, fraction=0.045, ticks=np.arange(0.0, top + 1.0))
-    bar.set_label(f"free energy (kT; 1 kT = {1000.0 * thermal_energy(temperature):.1f} meV at {temperature:g} K)")
+    unit = "" if temperature is None else f"; 1 kT = {1000.0 * thermal_energy(temperature):.1f} meV at {temperature:g} K"
+    bar.set_label(f"free energy (kT{unit})")
     bar.outline.set_visible(False)
     return png(figure)
 

@@ -8,11 +8,12 @@ import numpy as np
 
 from equilibra.report import plots
 from equilibra.report.canvas import effective_number, finite, frame_weights
-from equilibra.report.elements import Cell, CellLike, Element, Facts, Figure, Highlights, Molecules, Table, Text, Tone
-from equilibra.report.molecule_data import BondTable, EvaluationRow, MoleculeReportData, RepresentativeStructure, ValidityRow
+from equilibra.report.elements import CellLike, Element, Facts, Figure, Highlights, Table, Text
+from equilibra.report.molecule_data import BondTable, EvaluationRow, MoleculeReportData, RepresentativeStructure
 from equilibra.report.page import Page
 from equilibra.report.representatives import Representatives, choose_representatives, superpose_pdb
-from equilibra.report.weight_plot import weight_plot
+from equilibra.report.sections import ValidityRow, percent, share, validity_elements, weight_elements
+from equilibra.report.structure_view import Molecules
 
 __all__ = [
     "BondTable",
@@ -23,6 +24,7 @@ __all__ = [
     "ValidityRow",
     "choose_representatives",
     "molecule_report",
+    "percent",
 ]
 
 _MOST_SURFACES = 4
@@ -41,11 +43,11 @@ def molecule_report(data: MoleculeReportData) -> Page:
     subtitle = f"{data.count:,} conformations at {data.temperature:g} K{compared}."
     page = Page(data.name, subtitle, lead=(Highlights(_highlights(data)),))
     for title, elements in (
-        ("Weights", _weights(data)),
+        ("Weights", weight_elements(data.log_weights, data.weight_verdict, data.weight_facts)),
         ("Free energy", _surfaces(data)),
         ("Torsions", _marginals(data)),
         ("Structures", _structures(data)),
-        ("Validity", _validity(data)),
+        ("Validity", validity_elements(data.validity)),
         ("Bond lengths", _bonds(data)),
         ("Energy", _energy(data)),
         ("Evaluation", _evaluation(data)),
@@ -73,30 +75,6 @@ def _highlights(data: MoleculeReportData) -> dict[str, object]:
         tiles[f"lowest pass rate ({worst.check})"] = percent(worst.passed, worst.total)
     tiles["temperature"] = f"{data.temperature:g} K"
     return {**tiles, **data.highlights}
-
-
-def percent(passed: int, total: int) -> str:
-    """Returns a share in per cent that never rounds a failure away: 9,999 of 10,000 is 99.99 %, and only all is 100 %."""
-    if total == 0:
-        return "–"
-    if passed == total:
-        return "100 %"
-    digits = max(1, min(4, int(np.ceil(np.log10(total))) - 2))
-    return f"{min(100.0 * passed / total, 100.0 - 10.0**-digits):.{digits}f} %"
-
-
-def _weights(data: MoleculeReportData) -> list[Element]:
-    elements: list[Element] = [Text(data.weight_verdict)] if data.weight_verdict else []
-    if data.weight_facts:
-        elements.append(Facts(data.weight_facts))
-    if data.log_weights is not None:
-        caption = (
-            "Left: samples by the logarithm of their weight. Right: the share of all weight in the largest weights; grey: equal weights. All "
-            "distributions, populations and averages below are weighted."
-        )
-        alt = f"Histogram of log-weights, and the running sum of the weights in descending order. {data.weight_verdict}"
-        elements.append(Figure(weight_plot(data.log_weights), caption, alt))
-    return elements
 
 
 def _surfaces(data: MoleculeReportData) -> list[Element]:
@@ -140,8 +118,8 @@ def greek(name: str) -> str:
 
 
 def _extremes(data: MoleculeReportData, phi: str, psi: str) -> str:
-    share = float(np.average(np.sin(finite(phi, data.torsions[phi])) > 0.0, weights=frame_weights(data.weights, data.count)))
-    return f"{100.0 * share:.1f} % of the samples have positive {greek(phi)}."
+    positive = float(np.average(np.sin(finite(phi, data.torsions[phi])) > 0.0, weights=frame_weights(data.weights, data.count)))
+    return f"{100.0 * positive:.1f} % of the samples have positive {greek(phi)}."
 
 
 def _marginals(data: MoleculeReportData) -> list[Element]:
@@ -164,11 +142,11 @@ def _structures(data: MoleculeReportData) -> list[Element]:
     if not chosen:
         return []
     models = superpose_pdb([s.pdb for s in chosen], data.superposed_atoms)
-    labels = [f"{i + 1} · {s.label} · {_share(s.population)}" for i, s in enumerate(chosen)]
+    labels = [f"{i + 1} · {s.label} · {share(s.population)}" for i, s in enumerate(chosen)]
     caption = "Representative structures, superposed, with the share of the ensemble each stands for. Drag to turn; click, then scroll, to zoom."
     names = list(dict.fromkeys(name for s in chosen for name in s.torsions))
     rows: list[list[CellLike]] = [
-        [f"{i + 1} · {s.label}", _share(s.population), *(_degrees(s.torsions.get(name)) for name in names)]
+        [f"{i + 1} · {s.label}", share(s.population), *(_degrees(s.torsions.get(name)) for name in names)]
         for i, s in enumerate(chosen)
     ]
     table = Table(["structure", "population", *(f"{greek(name)} (degrees)" for name in names)], rows)
@@ -177,27 +155,6 @@ def _structures(data: MoleculeReportData) -> list[Element]:
 
 def _degrees(angle: float | None) -> int | None:
     return None if angle is None else round(float((np.degrees(angle) + 180.0) % 360.0 - 180.0))
-
-
-def _share(population: float) -> str:
-    return "< 0.1 %" if 0.0 < population < 0.0005 else f"{100.0 * population:.1f} %"
-
-
-def _validity(data: MoleculeReportData) -> list[Element]:
-    if not data.validity:
-        return []
-    rows: list[list[CellLike]] = []
-    for row in data.validity:
-        failed = row.total - row.passed
-        tone: Tone = "good" if failed == 0 else ("warn" if failed <= 0.01 * row.total else "bad")
-        rows.append([row.check, Cell(percent(row.passed, row.total), tone), row.passed, failed, row.note])
-    return [
-        Table(
-            ["check", "passed (%)", "passed", "failed", "criterion"],
-            rows,
-            "Every sample as the model made it, before any filter.",
-        )
-    ]
 
 
 def _bonds(data: MoleculeReportData) -> list[Element]:

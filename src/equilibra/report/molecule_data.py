@@ -10,23 +10,7 @@ from numpy.typing import ArrayLike
 
 from equilibra.errors import InputError, ShapeError
 from equilibra.report.canvas import finite, frame_weights, per_item
-
-
-@dataclass(frozen=True)
-class ValidityRow:
-    """One check of every sample.
-
-    Attributes:
-        check: What was checked.
-        passed: How many samples passed.
-        total: How many were checked.
-        note: The criterion, or what the failures were.
-    """
-
-    check: str
-    passed: int
-    total: int
-    note: str = ""
+from equilibra.report.sections import ValidityRow, check_rows
 
 
 @dataclass(frozen=True)
@@ -152,6 +136,4 @@ class MoleculeReportData:
             raise ShapeError("log_weights", np.shape(self.log_weights), (self.count,))
         if self.energies is not None:
             per_item("energies", self.energies, self.count)
-        for row in self.validity:
-            if not 0 <= row.passed <= row.total:
-                raise InputError(f"validity '{row.check}': got {row.passed} passed of {row.total}, expected at most all")
+        check_rows(self.validity)

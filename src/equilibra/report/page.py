@@ -14,7 +14,8 @@ from pathlib import Path
 
 from equilibra.atomic import write_text
 from equilibra.errors import InputError
-from equilibra.report.elements import Element, Molecules
+from equilibra.report.elements import Element
+from equilibra.report.structure_view import Molecules, Movie
 
 _POLICY = "default-src 'none'; img-src data: blob:; style-src 'unsafe-inline'; script-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
 
@@ -60,8 +61,8 @@ class Page:
 
     def render(self) -> str:
         """Returns the page as one HTML document without any reference to the outside."""
-        has_molecules = any(isinstance(element, Molecules) for section in self.sections for element in section.elements)
-        has_molecules = has_molecules or any(isinstance(element, Molecules) for element in self.lead)
+        has_molecules = any(isinstance(element, Molecules | Movie) for section in self.sections for element in section.elements)
+        has_molecules = has_molecules or any(isinstance(element, Molecules | Movie) for element in self.lead)
         entries = "".join(f'<a href="#section-{i}">{escape(section.title)}</a>' for i, section in enumerate(self.sections))
         navigation = f'<nav aria-label="Sections">{entries}</nav>' if len(self.sections) > 1 else ""
         lead = "\n".join(element.html(f"lead-{i}") for i, element in enumerate(self.lead))

@@ -143,6 +143,10 @@ def test_an_ensemble_is_written_resumed_and_kept_apart_from_other_runs(system, p
     monkeypatch.setattr(PDBFixerEngine, "heavy_atoms", never)
     again = all_atom_ensemble(atom5_of(frames, system), tmp_path, system, **arguments)
     np.testing.assert_array_equal(again.report["energy_after"], made.report["energy_after"])
+    # finished blocks serve a run of more or fewer frames, those of other backbones do not
+    assert all_atom_ensemble(frames[:2], tmp_path, system, **arguments).frames == 2
+    with pytest.raises(AssertionError, match="made again"):
+        all_atom_ensemble(frames[1:], tmp_path, system, **arguments)
     with pytest.raises(CheckpointError, match="seed"):
         all_atom_ensemble(frames, tmp_path, system, **arguments, seed=1)
 

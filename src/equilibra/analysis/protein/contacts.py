@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from equilibra.analysis.samples import BoolArray, FloatArray, check_samples
+from equilibra.analysis.samples import BoolArray, FloatArray, check_samples, frame_shares
 from equilibra.errors import InputError, ShapeError
 
 CUTOFF = 8.0
@@ -31,12 +31,13 @@ class ContactAgreement:
     """Of contacts that form although they are not native."""
 
 
-def contact_map(positions: ArrayLike, *, cutoff: float = CUTOFF) -> FloatArray:
+def contact_map(positions: ArrayLike, *, cutoff: float = CUTOFF, weights: ArrayLike | None = None) -> FloatArray:
     """Returns the probability of each contact.
 
     Arguments:
         positions: C-alpha positions, with shape (frames, residues, 3), in Å.
         cutoff: The largest distance of a contact in Å.
+        weights: Weights of the frames, with shape (frames); equal if not given.
 
     Returns:
         Probabilities, with shape (residues, residues), symmetric, 1 on the diagonal.
@@ -48,13 +49,15 @@ def contact_map(positions: ArrayLike, *, cutoff: float = CUTOFF) -> FloatArray:
     if not cutoff > 0:
         raise InputError(f"contact map: got a cut-off of {cutoff} Å, expected a positive length")
     length = x.shape[1]
+    # whole numbers for equal weights: thresholds such as 90 % are met exactly
+    masses = np.ones(len(x)) if weights is None else frame_shares(weights, len(x))
     counts = np.zeros((length, length))
     step = max(1, 2_000_000 // length**2)
     for start in range(0, len(x), step):
         part = x[start : start + step]
         squares = ((part[:, :, None] - part[:, None, :]) ** 2).sum(axis=-1)
-        counts += (squares < cutoff**2).sum(axis=0)
-    return counts / len(x)
+        counts += np.tensordot(masses[start : start + step], squares < cutoff**2, axes=1)
+    return np.asarray(counts / masses.sum())
 
 
 def weak_contacts(probabilities: FloatArray, native: BoolArray) -> BoolArray:

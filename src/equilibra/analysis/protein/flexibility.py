@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from equilibra.analysis.samples import FloatArray, check_samples
+from equilibra.analysis.samples import FloatArray, check_samples, frame_shares
 from equilibra.analysis.superposition import superpose
 from equilibra.errors import InputError, ShapeError
 
@@ -33,13 +33,16 @@ class FlexibilityCorrelation:
         return float(np.nanmedian(self.per_protein))
 
 
-def rmsf(positions: ArrayLike, reference: ArrayLike, *, fit: ArrayLike | None = None) -> FloatArray:
+def rmsf(
+    positions: ArrayLike, reference: ArrayLike, *, fit: ArrayLike | None = None, weights: ArrayLike | None = None
+) -> FloatArray:
     """Returns the root-mean-square fluctuation of each atom about the ensemble's mean.
 
     Arguments:
         positions: The frames, with shape (frames, atoms, 3), in Å.
         reference: The structure they are superposed on, with shape (atoms, 3), in Å; the same for all ensembles that are compared.
         fit: Indices of the atoms that decide the superposition; all if not given.
+        weights: Weights of the frames, with shape (frames); equal if not given.
 
     Returns:
         The fluctuations in Å, with shape (atoms).
@@ -49,7 +52,9 @@ def rmsf(positions: ArrayLike, reference: ArrayLike, *, fit: ArrayLike | None = 
         InputError: If there is no frame, or a coordinate is not finite.
     """
     moved = superpose(positions, reference, fit=fit)
-    return np.asarray(np.sqrt(((moved - moved.mean(axis=0)) ** 2).sum(axis=-1).mean(axis=0)))
+    shares = frame_shares(weights, len(moved))
+    mean = np.tensordot(shares, moved, axes=1)
+    return np.asarray(np.sqrt(shares @ ((moved - mean) ** 2).sum(axis=-1)))
 
 
 def pearson(a: ArrayLike, b: ArrayLike) -> float:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from equilibra.analysis.protein.backbone import Chain, check_backbone
-from equilibra.analysis.samples import FloatArray, check_samples
+from equilibra.analysis.samples import FloatArray, check_samples, frame_shares
 from equilibra.errors import InputError, ShapeError
 from equilibra.units import NM
 
@@ -52,8 +52,12 @@ def secondary_structure(
     return np.asarray(mdtraj.compute_dssp(frames, simplified=True), dtype=np.str_)
 
 
-def secondary_structure_shares(codes: ArrayLike) -> FloatArray:
-    """Returns the share of frames in which each residue is helix, strand and coil, with shape (residues, 3), of codes (frames, residues).
+def secondary_structure_shares(codes: ArrayLike, *, weights: ArrayLike | None = None) -> FloatArray:
+    """Returns the share of frames in which each residue is helix, strand and coil, with shape (residues, 3).
+
+    Arguments:
+        codes: One of `H`, `E`, `C` each, with shape (frames, residues).
+        weights: Weights of the frames, with shape (frames); equal if not given.
 
     Raises:
         InputError: If there is no frame.
@@ -61,7 +65,8 @@ def secondary_structure_shares(codes: ArrayLike) -> FloatArray:
     array = np.asarray(codes)
     if array.ndim != 2 or len(array) == 0:
         raise InputError(f"secondary structure: got shape {array.shape}, expected (frames, residues) with at least one frame")
-    return np.stack([(array == code).mean(axis=0) for code in CODES], axis=-1)
+    shares = frame_shares(weights, len(array))
+    return np.stack([shares @ (array == code) for code in CODES], axis=-1)
 
 
 def secondary_structure_difference(a: ArrayLike, b: ArrayLike) -> float:

@@ -17,6 +17,25 @@
     return { prop: "elem", map: map };
   }
 
+  // The conformations of a movie as PDB texts: the template's lines with other coordinates, 16 bits each.
+  function conformations(movie) {
+    var bytes = Uint8Array.from(atob(movie.frames), function (sign) { return sign.charCodeAt(0); });
+    var view = new DataView(bytes.buffer);
+    var lines = movie.template.split("\n");
+    var place = 0;
+    return movie.labels.map(function () {
+      return lines.map(function (line) {
+        if (!/^(ATOM {2}|HETATM)/.test(line)) { return line; }
+        var text = "";
+        for (var axis = 0; axis < 3; axis += 1) {
+          text += (view.getInt16(place, true) * movie.unit).toFixed(3).padStart(8);
+          place += 2;
+        }
+        return line.slice(0, 30) + text + line.slice(54);
+      }).join("\n");
+    });
+  }
+
   // Shows one figure's structures; the message for browsers without WebGL stays where they cannot be drawn.
   function start(figure) {
     var stage = figure.querySelector(".stage");
@@ -34,9 +53,12 @@
     fallback.remove();
     toolbar.hidden = false;
     var viewer = window.$3Dmol.createViewer(stage, { backgroundAlpha: 0, antialias: true, disableFog: true });
-    var models = data.models.map(function (text) {
-      return viewer.addModel(text, "pdb", { keepH: true, noComputeSecondaryStructure: true });
-    });
+    var cartoon = data.drawing === "cartoon";
+    function add(text) {
+      return viewer.addModel(text, "pdb", { keepH: true, noComputeSecondaryStructure: !cartoon });
+    }
+    var texts = data.movie ? conformations(data.movie) : data.models;
+    var models = texts.map(add);
     var shown = choices.length > 1 ? "all" : "0";
     var wanted = null; // hydrogens as the reader chose; until then they show for one structure, not for many
 
@@ -44,20 +66,28 @@
       return button.getAttribute("aria-pressed") === "true";
     }
 
+    function style(model, colour, crowd, opacity) {
+      if (cartoon) {
+        model.setStyle({}, { cartoon: { color: colour, thickness: crowd ? 0.3 : 0.4, arrows: true, opacity: opacity } });
+        return;
+      }
+      var colours = elementColours(colour);
+      model.setStyle({}, {
+        stick: { radius: crowd ? 0.1 : 0.13, colorscheme: colours, opacity: opacity },
+        sphere: { scale: crowd ? 0.17 : 0.23, colorscheme: colours, opacity: opacity },
+      });
+    }
+
     function draw() {
       var crowd = shown === "all";
       var withHydrogens = wanted === null ? !crowd : wanted;
-      hydrogens.setAttribute("aria-pressed", String(withHydrogens));
+      if (hydrogens) { hydrogens.setAttribute("aria-pressed", String(withHydrogens)); }
       models.forEach(function (model, i) {
         var visible = crowd || Number(shown) === i;
         model.setStyle({}, {});
         if (!visible) { return; }
-        var colours = elementColours(data.colours[i]);
-        model.setStyle({}, {
-          stick: { radius: crowd ? 0.1 : 0.13, colorscheme: colours },
-          sphere: { scale: crowd ? 0.17 : 0.23, colorscheme: colours },
-        });
-        if (!withHydrogens) {
+        style(model, data.colours[i], crowd, 1);
+        if (hydrogens && !withHydrogens) {
           model.setStyle({ elem: "H" }, {});
         }
       });
@@ -65,6 +95,54 @@
         button.setAttribute("aria-pressed", String(button.dataset.show === shown));
       });
       viewer.render();
+    }
+
+    // Plays the conformations forth and back; each is drawn once, and then only shown or hidden.
+    function movie() {
+      var slider = toolbar.querySelector("input");
+      var play = toolbar.querySelector("[data-action='play']");
+      var ends = toolbar.querySelector("[data-toggle='ends']");
+      var ghosts = [texts[0], texts[texts.length - 1]].map(add);
+      var drawn = {};
+      var step = 1;
+      var timer = null;
+      ghosts.forEach(function (model, i) { style(model, data.colours[i + 1], true, 0.45); });
+
+      function show(index) {
+        models.forEach(function (model, i) { if (i !== index) { model.hide(); } });
+        if (!drawn[index]) { style(models[index], data.colours[0], false, 1); }
+        drawn[index] = true;
+        models[index].show();
+        slider.value = String(index);
+        toolbar.querySelector("output").textContent = data.movie.labels[index];
+        viewer.render();
+      }
+
+      function stop() {
+        clearInterval(timer);
+        timer = null;
+        play.textContent = "Play";
+        play.setAttribute("aria-pressed", "false");
+      }
+
+      slider.addEventListener("input", function () { stop(); show(Number(slider.value)); });
+      play.addEventListener("click", function () {
+        if (timer !== null) { stop(); return; }
+        play.textContent = "Pause";
+        play.setAttribute("aria-pressed", "true");
+        timer = setInterval(function () {
+          var now = Number(slider.value);
+          if (now + step < 0 || now + step >= models.length) { step = -step; }
+          if (models.length > 1) { show(now + step); }
+        }, 120);
+      });
+      ends.addEventListener("click", function () {
+        ends.setAttribute("aria-pressed", String(!pressed(ends)));
+        ghosts.forEach(function (model) { if (pressed(ends)) { model.show(); } else { model.hide(); } });
+        viewer.render();
+      });
+      models.forEach(function (model) { model.setStyle({}, {}); });
+      show(0);
     }
 
     function home() {
@@ -78,10 +156,12 @@
         draw();
       });
     });
-    hydrogens.addEventListener("click", function () {
-      wanted = !pressed(hydrogens);
-      draw();
-    });
+    if (hydrogens) {
+      hydrogens.addEventListener("click", function () {
+        wanted = !pressed(hydrogens);
+        draw();
+      });
+    }
     spin.addEventListener("click", function () {
       spin.setAttribute("aria-pressed", String(!pressed(spin)));
       viewer.spin(pressed(spin) ? "y" : false, 0.6);
@@ -106,11 +186,11 @@
       viewer.render();
     });
 
-    draw();
+    if (data.movie) { movie(); } else { draw(); }
     viewer.zoomTo();
     viewer.zoom(1.2);
     var initial = viewer.getView();
-    draw();
+    viewer.render();
     window.addEventListener("resize", function () { viewer.resize(); });
   }
 

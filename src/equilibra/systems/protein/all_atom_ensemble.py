@@ -53,6 +53,8 @@ COLUMNS = (
 )
 """Columns of the report besides the number of the frame: energies in eV, lengths in Å; see `Relaxation`."""
 
+_MADE_OF = "made_of"  # hash of the backbones of a block, in its file
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class AllAtomEnsemble:
@@ -115,7 +117,7 @@ def all_atom_ensemble(
     block_size: int = 16,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> AllAtomEnsemble:
-    """Builds and relaxes all atoms on each frame; the same call goes on with an interrupted run.
+    """Builds and relaxes all atoms on each frame; the same call goes on with an interrupted run, and keeps the finished blocks of fewer frames.
 
     The files `all-atom.pdb`, `all-atom.xtc` and `relaxation.csv` hold every frame in the given order. One that an engine cannot build gets the side
     chains of the engine `rigid`, and one that cannot be relaxed stays as built: both are in the report.
@@ -147,7 +149,6 @@ def all_atom_ensemble(
     identity = {
         "kind": "all-atom ensemble",
         "protein": system.digest,
-        "frames": hashlib.sha256(backbones.astype(np.float32).tobytes()).hexdigest(),
         "engine": engine,
         "relaxation": asdict(config),
         "disulfides": [list(pair) for pair in protein.disulfides],
@@ -159,16 +160,18 @@ def all_atom_ensemble(
     total = len(backbones)
     for start in range(0, total, block_size):
         path = folder / BLOCKS / f"block-{start // block_size:05d}.npz"
-        block = _read(path, min(block_size, total - start), protein.atoms)
+        stop = min(start + block_size, total)
+        made_of = hashlib.sha256(backbones[start:stop].astype(np.float32).tobytes()).hexdigest()
+        block = _read(path, stop - start, protein.atoms, made_of)
         if block is None:
             rows = []
-            for index in range(start, min(start + block_size, total)):
+            for index in range(start, stop):
                 rows.append(builder(backbones[index], seed + index))
                 progress(index + 1, total)
-            block = {name: np.array([row[name] for row in rows]) for name in rows[0]}
+            block = {name: np.array([row[name] for row in rows]) for name in rows[0]} | {_MADE_OF: np.array(made_of)}
             write_arrays(path, block)
         else:
-            progress(start + len(block["status"]), total)
+            progress(stop, total)
         paths.append(path)
         columns.append({name: block[name] for name in COLUMNS})
         if start == 0:
@@ -222,12 +225,12 @@ def _backbones(frames: ProteinEnsemble | np.ndarray, system: ProteinSystem | Non
     return positions.astype(np.float64), system
 
 
-def _read(path: Path, frames: int, atoms: int) -> dict[str, np.ndarray] | None:
-    """Reads a block, or None where there is none that is whole."""
+def _read(path: Path, frames: int, atoms: int, made_of: str) -> dict[str, np.ndarray] | None:
+    """Reads a block, or None where there is none that is whole and of these backbones."""
     block = read_arrays(path)
-    if block is None or not {*COLUMNS, "positions"} <= set(block) or block["positions"].shape != (frames, atoms, 3):
+    if block is None or not {*COLUMNS, "positions", _MADE_OF} <= set(block) or str(block[_MADE_OF]) != made_of:
         return None
-    return block
+    return block if block["positions"].shape == (frames, atoms, 3) else None
 
 
 def _write_trajectory(path: Path, blocks: Sequence[Path]) -> None:

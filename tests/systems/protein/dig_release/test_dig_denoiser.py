@@ -140,6 +140,20 @@ class TestPairsAreEmbeddedOnce:
         assert torch.equal(self.ask(denoiser, features), exact)
 
 
+@pytest.mark.slow
+def test_one_compiled_layer_serves_all():
+    denoiser = DigReleaseDenoiser(tiny_network(dtype=torch.float32), released_process()).requires_grad_(False)
+    state, t, features = state_of(2, 5).to(dtype=torch.float32), torch.full((2,), 0.5), random_features(5)
+    with torch.no_grad():
+        expected = denoiser(state, t, features).displacements
+        torch._dynamo.reset()
+        torch._dynamo.utils.counters.clear()
+        found = torch.compile(denoiser, dynamic=False)(state, t, features).displacements
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] <= 3
+    for name, value in expected.items():
+        assert torch.allclose(found[name], value, rtol=1e-4, atol=1e-5 * float(value.abs().max()))
+
+
 def test_features_that_do_not_fit():
     denoiser, state, t = DigReleaseDenoiser(tiny_network(), released_process()), state_of(1, 4), torch.tensor([0.5])
     none = Features(node={"residue": torch.zeros(4, dtype=torch.long)}).shared()

@@ -79,7 +79,8 @@ class DigReleaseDenoiser(NetworkDenoiser):
     """The released network with its process.
 
     What depends on the features alone is computed at the first call and kept for as long as the same features come, so that one protein's pairs
-    are embedded once for all samples and levels. It is computed anew where weights are trained.
+    are embedded once for all samples and levels. It is computed anew where weights are trained. A compiler is given the layers only, which are alike: it
+    compiles one.
 
     Arguments:
         network: The network.
@@ -100,9 +101,13 @@ class DigReleaseDenoiser(NetworkDenoiser):
         trans, rot = state.fields[TRANS], state.fields[ROT]
         steps = released_step(t).to(dtype)
         raw_trans, raw_rot = self.network(context, trans.to(dtype), rot.to(dtype), steps, state.masks.get(TRANS))
+        return self._prediction(state, t, raw_trans, raw_rot)
+
+    @torch.compiler.disable
+    def _prediction(self, state: State, t: Tensor, raw_trans: Tensor, raw_rot: Tensor) -> Prediction:
+        trans, rot = state.fields[TRANS], state.fields[ROT]
         sigma = {name: expand(self.process.sigma(name, t), trans) for name in (TRANS, ROT)}
-        norm = expand(score_norm(self.process.sigma(ROT, t)), trans)
-        body = norm * raw_rot.to(rot.dtype)
+        body = expand(score_norm(self.process.sigma(ROT, t)), trans) * raw_rot.to(rot.dtype)
         displacements = {
             TRANS: sigma[TRANS] * raw_trans.to(trans.dtype),
             ROT: -(sigma[ROT] ** 2) * (rot @ body[..., None])[..., 0],
@@ -111,6 +116,7 @@ class DigReleaseDenoiser(NetworkDenoiser):
             {name: self.process.fields[name].space.project(value, state.mask(name)) for name, value in displacements.items()}
         )
 
+    @torch.compiler.disable
     def _context(self, features: Features) -> PairContext:
         """Returns what depends on the features alone, from the last call if they are the same."""
         single, pair = check_features(features, self.network.config)

@@ -272,6 +272,7 @@ class DigReleaseNetwork(nn.Module):
         biases = torch.stack([layer.attention.bias(pairs) for layer in self.layers])  # type: ignore[operator, union-attr]
         return PairContext(self.embed_single(single), pairs, biases)
 
+    @torch.compiler.disable(recursive=False)
     def forward(
         self, context: PairContext, trans: Tensor, rot: Tensor, step: Tensor, mask: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:

@@ -1,0 +1,248 @@
+"""Plots of a protein's report as PNG bytes: flexibility and secondary structure along the chain, contacts, distributions, and numbers along a path."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from equilibra.errors import InputError, ShapeError
+from equilibra.report.canvas import INK, LINE, REFERENCE, SAMPLE, SOFT, FloatArray, finite, frame_weights, per_item, png, sheet
+from equilibra.report.elements import colour
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_MOST_LABELS = 30
+_LOCAL = 2  # residues up to so far apart along the chain are always near each other
+_STRUCTURES = (("helix", colour(3)), ("strand", colour(1)), ("coil", "#eef0f3"))
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Distribution:
+    """One number of every conformation, of the samples and of the reference.
+
+    Attributes:
+        name: Its name with the unit.
+        values: Its values with shape (frames).
+        weights: Weight of each, or None.
+        reference: The same of the reference, or None.
+        reference_weights: Weight of each of its values, or None.
+    """
+
+    name: str
+    values: ArrayLike = field(repr=False)
+    weights: ArrayLike | None = field(default=None, repr=False)
+    reference: ArrayLike | None = field(default=None, repr=False)
+    reference_weights: ArrayLike | None = field(default=None, repr=False)
+
+
+def residue_ticks(names: Sequence[str], most: int = _MOST_LABELS) -> list[int]:
+    """Returns the residues to label, from 0: all of a short protein, else every 2nd, 5th, 10th, ... so that at most `most` are left."""
+    steps = (step * 10**power for power in range(6) for step in (1, 2, 5))
+    step = next(step for step in steps if -(-len(names) // step) <= most)
+    return list(range(0, len(names), step))
+
+
+def flexibility(
+    names: Sequence[str],
+    rmsf: ArrayLike,
+    reference: ArrayLike | None = None,
+    band: ArrayLike | None = None,
+    *,
+    chain_starts: Sequence[int] = (0,),
+    reference_label: str = "reference",
+) -> bytes:
+    """Draws the fluctuation of each residue.
+
+    Arguments:
+        names: Name of each residue.
+        rmsf: Root-mean-square fluctuations with shape (residues), in Å.
+        reference: The same of the reference, or None.
+        band: Smallest and largest fluctuation (2, residues) over independent parts of the reference, or None.
+        chain_starts: Index of the first residue of each chain.
+        reference_label: The name of the reference.
+
+    Returns:
+        The bytes of a PNG file.
+    """
+    values, x = per_item("RMSF", rmsf, len(names)), np.arange(len(names))
+    figure = sheet(10.4, 3.4)
+    ax = figure.subplots()
+    if reference is not None:
+        if band is not None:
+            low, high = np.asarray(band, dtype=np.float64)
+            ax.fill_between(x, low, high, color=LINE, lw=0, label=f"{reference_label}: its independent parts")
+        ax.plot(x, per_item("reference RMSF", reference, len(names)), color=REFERENCE, lw=1.6, label=reference_label)
+    ax.plot(x, values, "o-" if len(names) <= 60 else "-", color=SAMPLE, ms=4, lw=2.0, label="samples")
+    _residue_axis(ax, names, chain_starts)
+    ax.set_ylim(0.0, None)
+    ax.set_ylabel("RMSF of C-alpha (Å)")
+    ax.grid(axis="y", color=LINE, lw=0.6)
+    if reference is not None:
+        ax.legend(frameon=False, fontsize=9)
+    return png(figure)
+
+
+def contact_maps(
+    names: Sequence[str],
+    samples: ArrayLike,
+    reference: ArrayLike | None = None,
+    *,
+    chain_starts: Sequence[int] = (0,),
+    reference_label: str = "reference",
+) -> bytes:
+    """Draws the shares of contacts: of the samples above the diagonal, of the reference below it, or of the samples in both places.
+
+    Arguments:
+        names: Name of each residue.
+        samples: Shares with shape (residues, residues).
+        reference: The same of the reference, or None.
+        chain_starts: Index of the first residue of each chain.
+        reference_label: The name of the reference.
+
+    Returns:
+        The bytes of a PNG file.
+
+    Raises:
+        ShapeError: If a map has another shape.
+    """
+    length = len(names)
+    upper = np.array(samples, dtype=np.float64)
+    lower = upper if reference is None else np.array(reference, dtype=np.float64)
+    for name, array in (("contacts", upper), ("contacts of the reference", lower)):
+        if array.shape != (length, length):
+            raise ShapeError(name, array.shape, (length, length))
+    # row: vertical axis, which points down as in a matrix, so that i < j is above the diagonal
+    shown = np.triu(upper, _LOCAL + 1) + np.tril(lower, -_LOCAL - 1)
+    shown[np.abs(np.subtract.outer(np.arange(length), np.arange(length))) <= _LOCAL] = np.nan
+    figure = sheet(6.6, 5.6)
+    ax = figure.subplots()
+    ax.set_label("framed")
+    image = ax.imshow(shown, cmap="Blues", vmin=0.0, vmax=1.0, interpolation="nearest")
+    ticks = residue_ticks(names, 12)
+    ax.set_xticks(ticks, [names[i] for i in ticks], rotation=90)
+    ax.set_yticks(ticks, [names[i] for i in ticks])
+    for start in chain_starts[1:]:
+        ax.axhline(start - 0.5, color=SOFT, lw=0.8, ls=":")
+        ax.axvline(start - 0.5, color=SOFT, lw=0.8, ls=":")
+    ax.plot([-0.5, length - 0.5], [-0.5, length - 0.5], color=REFERENCE, lw=0.8)
+    if reference is not None:
+        ax.set_title("samples above the diagonal", fontsize=11, color=INK, pad=9, loc="right")
+        ax.set_xlabel(f"{reference_label} below the diagonal", loc="left")
+    bar = figure.colorbar(image, ax=ax, pad=0.03, fraction=0.045)
+    bar.set_label("share of conformations in contact")
+    bar.outline.set_visible(False)
+    return png(figure)
+
+
+def distributions(panels: Sequence[Distribution], *, reference_label: str = "reference") -> bytes:
+    """Draws the distribution of each number, of the samples over that of the reference.
+
+    The axis spans the reference and 99 % of the samples; the number of samples outside is written in the plot.
+
+    Arguments:
+        panels: The numbers, at least one.
+        reference_label: The name of the reference.
+
+    Returns:
+        The bytes of a PNG file.
+
+    Raises:
+        InputError: If there is no number, or a value is not finite.
+    """
+    if not panels:
+        raise InputError("distributions: got none, expected at least one")
+    columns = min(len(panels), 2)
+    rows = -(-len(panels) // columns)
+    figure = sheet({1: 6.6, 2: 10.4}[columns], 3.0 * rows + 0.3)
+    axes = figure.subplots(rows, columns, squeeze=False).ravel()
+    for ax, panel in zip(axes, panels, strict=False):
+        _distribution(ax, panel, reference_label)
+    axes[0].set_ylabel("density")
+    axes[0].legend(frameon=False, fontsize=9)
+    for ax in axes[len(panels) :]:
+        ax.set_visible(False)
+    return png(figure)
+
+
+def structure_shares(
+    names: Sequence[str],
+    samples: ArrayLike,
+    reference: ArrayLike | None = None,
+    *,
+    chain_starts: Sequence[int] = (0,),
+    reference_label: str = "reference",
+) -> bytes:
+    """Draws how often each residue is helix, strand and coil, of the samples above the reference.
+
+    Arguments:
+        names: Name of each residue.
+        samples: Shares with shape (residues, 3), in this order.
+        reference: The same of the reference, or None.
+        chain_starts: Index of the first residue of each chain.
+        reference_label: The name of the reference.
+
+    Returns:
+        The bytes of a PNG file.
+    """
+    sets = [("samples", samples)] + ([] if reference is None else [(reference_label, reference)])
+    figure = sheet(10.4, 2.0 * len(sets) + 1.0)
+    axes = figure.subplots(len(sets), 1, sharex=True, squeeze=False)[:, 0]
+    for ax, (label, values) in zip(axes, sets, strict=True):
+        shares = np.asarray(values, dtype=np.float64)
+        if shares.shape != (len(names), len(_STRUCTURES)):
+            raise ShapeError(f"secondary structure of the {label}", shares.shape, (len(names), len(_STRUCTURES)))
+        bottom = np.zeros(len(names))
+        for (name, shade), column in zip(_STRUCTURES, 100.0 * shares.T, strict=True):
+            ax.bar(np.arange(len(names)), column, 1.0, bottom=bottom, color=shade, label=name, lw=0)
+            bottom = bottom + column
+        ax.set(ylim=(0.0, 100.0), yticks=(0, 50, 100), ylabel="share (%)")
+        ax.set_title(label, fontsize=11, color=INK, loc="left", pad=6)
+        _residue_axis(ax, names, chain_starts)
+    for ax in axes[:-1]:
+        ax.set_xlabel("")
+        ax.tick_params(axis="x", labelbottom=False)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper right", ncols=3, frameon=False, fontsize=9)
+    return png(figure)
+
+
+def _residue_axis(ax: Axes, names: Sequence[str], chain_starts: Sequence[int]) -> None:
+    ticks = residue_ticks(names)
+    crowded = sum(len(names[i]) + 1 for i in ticks) > 110
+    ax.set_xticks(ticks, [names[i] for i in ticks], rotation=90 if crowded else 0)
+    ax.set(xlim=(-0.6, len(names) - 0.4), xlabel="residue")
+    for start in chain_starts[1:]:
+        ax.axvline(start - 0.5, color=SOFT, lw=0.8, ls=":")
+
+
+def _distribution(ax: Axes, panel: Distribution, reference_label: str) -> None:
+    values = finite(panel.name, panel.values)
+    weights = frame_weights(panel.weights, values.size)
+    reference = None if panel.reference is None else finite(f"reference {panel.name}", panel.reference)
+    low, high = np.quantile(values, (0.005, 0.995))
+    if reference is not None:
+        low, high = min(low, reference.min()), max(high, reference.max())
+    margin = 0.05 * (high - low) or 0.05 * max(abs(high), 1.0)
+    edges = np.linspace(low - margin, high + margin, int(np.clip(2.0 * values.size ** (1 / 3), 12, 60)) + 1)
+    if reference is not None:
+        density = _density(reference, frame_weights(panel.reference_weights, reference.size), edges)
+        ax.stairs(density, edges, fill=True, color=LINE, label=reference_label)
+        ax.stairs(density, edges, color=REFERENCE, lw=1.0)
+    ax.stairs(_density(values, weights, edges), edges, color=SAMPLE, lw=2.0, label="samples")
+    outside = int(np.sum((values < edges[0]) | (values > edges[-1])))
+    if outside:
+        note = f"{outside:,} of {values.size:,} outside"
+        ax.annotate(note, (0.99, 0.97), xycoords="axes fraction", ha="right", va="top", fontsize=9, color=SOFT)
+    ax.set(xlim=(edges[0], edges[-1]), xlabel=panel.name)
+    ax.set_ylim(0.0, None)
+    ax.grid(axis="y", color=LINE, lw=0.6)
+
+
+def _density(values: FloatArray, weights: FloatArray, edges: FloatArray) -> FloatArray:
+    """Returns the density of weighted values; what lies outside the edges counts in the whole."""
+    mass, _ = np.histogram(values, edges, weights=weights / weights.sum())
+    return np.asarray(mass / np.diff(edges))

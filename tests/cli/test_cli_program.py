@@ -8,7 +8,19 @@ import pytest
 from equilibra.cli.quantities import duration
 from equilibra.errors import InputError
 
-VERBS = ("sample", "train", "fine-tune", "simulate", "evaluate", "interpolate", "models", "report", "density", "free-energy", "convert")
+VERBS = (
+    "sample",
+    "train",
+    "fine-tune",
+    "simulate",
+    "evaluate",
+    "interpolate",
+    "models",
+    "report",
+    "density",
+    "free-energy",
+    "convert",
+)
 
 
 def test_help_loads_nothing_heavy():

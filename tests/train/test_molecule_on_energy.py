@@ -249,3 +249,30 @@ def test_calls_of_a_measurement_are_no_calls_of_the_run(monkeypatch, config, net
     # the check before any work, that of the engine, placing 2 x 4 walkers; then sweeps of 5 leapfrog steps, 8 judged samples and
     # 4 proposals on the other rung
     assert told[-1].calls == 2 * told[0].calls + 8 + (2 + 6) * 8 * 5 + 8 + 4
+
+
+def test_training_starts_from_the_weights_of_another_molecules_model(trained, config, network, tmp_path):
+    model, _, _ = trained
+    options = {"network": network, "name": "second"}
+    # without steps to speak of, the weights are still those of the start
+    train = dataclasses.replace(config(), steps=2, learning_rate=1e-9)
+    started = train_molecule_on_energy("CC", tmp_path / "a", "mmff94", TINY, train, weights=model, **options)
+    fresh = train_molecule_on_energy("CC", tmp_path / "b", "mmff94", TINY, train, **options)
+    old = model.denoiser.network.state_dict()
+    near, far = (
+        max(float((value - old[key]).abs().max()) for key, value in made.denoiser.network.state_dict().items())
+        for made in (started, fresh)
+    )
+    assert near < 1e-6 < 1e-3 < far
+    with pytest.raises(CheckpointError, match="another run"):
+        train_molecule_on_energy("CC", tmp_path / "b", "mmff94", TINY, train, weights=model, **options)
+
+
+def test_weights_of_another_network_are_refused(trained, config, network, tmp_path):
+    model, _, _ = trained
+    with pytest.raises(InputError, match="of another size"):
+        train_molecule_on_energy("CC", tmp_path, "mmff94", TINY, config(), weights=model, network={**network, "layers": 3})
+    scalar = dataclasses.replace(TINY, objective="scalar-fp")
+    with pytest.raises(InputError, match="objective 'scalar-fp', whose network is of another kind"):
+        train_molecule_on_energy("CC", tmp_path, "mmff94", scalar, config(), weights=model, network=network)
+    assert not any(tmp_path.iterdir())

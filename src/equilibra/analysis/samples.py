@@ -54,7 +54,9 @@ def frame_shares(weights: ArrayLike | None, count: int) -> FloatArray:
     if len(array) != count:
         raise ShapeError("weights", array.shape, f"({count}), one for each frame")
     if (array < 0).any() or not array.sum() > 0:
-        raise InputError("weights: got a negative weight or only zeros, expected a positive sum of weights that are not negative")
+        raise InputError(
+            "weights: got a negative weight or only zeros, expected a positive sum of weights that are not negative"
+        )
     return np.asarray(array / array.sum())
 
 

@@ -12,7 +12,7 @@ from equilibra.cli.checks import at_least, one_of, writable
 from equilibra.cli.console import say
 from equilibra.errors import InputError, unknown_key_message
 from equilibra.train.config import TrainConfig
-from equilibra.train.energy_config import MOLECULE, OBJECTIVES
+from equilibra.train.energy_config import LOW_NOISE, MOLECULE, OBJECTIVES
 
 NAME = "train"
 EXAMPLE = (
@@ -23,7 +23,7 @@ EXAMPLE = (
 )
 DEFAULT = TrainConfig()
 SIZES = ("dim", "pair_dim", "layers", "heads", "expansion", "basis", "channels")
-FROM_ENERGY = ("source", "minutes", "objective", "rounds", "rungs", "top_temperature", "walkers", "sweeps")
+FROM_ENERGY = ("source", "minutes", "objective", "rounds", "rungs", "top_temperature", "walkers", "sweeps", "start_from")
 """Options of a training from an energy alone."""
 
 
@@ -70,6 +70,13 @@ def run(
     top_temperature: Annotated[
         float | None,
         typer.Option("--top-temperature", help="With --energy: highest temperature in K; 2.2 times the lowest by default."),
+    ] = None,
+    start_from: Annotated[
+        str | None,
+        typer.Option(
+            "--start-from",
+            help="With --energy: a model of any molecule whose weights training starts from, such as molecule-ala2.",
+        ),
     ] = None,
     walkers: Annotated[int, typer.Option("--walkers", help="With --energy: walkers at each temperature.")] = MOLECULE.columns,
     sweeps: Annotated[int, typer.Option("--sweeps", help="With --energy: sweeps of a round.")] = MOLECULE.sweeps,
@@ -185,12 +192,16 @@ def _from_energy(ctx: typer.Context, given: dict[str, Any], config: TrainConfig,
     import torch
 
     from equilibra.memory import keep_freed_memory
+    from equilibra.systems.model import load
     from equilibra.systems.molecule.stereoisomers import stereoisomers
     from equilibra.train.molecule_energy import train_molecule_on_energy
 
     keep_freed_memory()
     if config.threads is not None:
         torch.set_num_threads(config.threads)
+    low = {name: getattr(LOW_NOISE, name) for name in ("noise_median", "noise_width") if not options.typed(ctx, (name,))}
+    config = dataclasses.replace(config, **low)
+    weights = None if given["start_from"] is None else load(given["start_from"])
     start = [options.files_of(given)] if given["trajectory"] else []
     source = given["topology"] if given["source"] is None else given["source"]
     isomers = stereoisomers(source)
@@ -216,6 +227,7 @@ def _from_energy(ctx: typer.Context, given: dict[str, Any], config: TrainConfig,
             temperature=temperature,
             minutes=minutes,
             network=sizes,
+            weights=weights,
             start=start,
             progress=progress,
         ),

@@ -52,8 +52,12 @@ Warmup = Annotated[int, typer.Option("--warmup", help="Steps of linear warm-up."
 WeightDecay = Annotated[float, typer.Option("--weight-decay", help="Decoupled weight decay.")]
 Clip = Annotated[float, typer.Option("--clip", help="Largest gradient norm.")]
 Ema = Annotated[float, typer.Option("--ema", help="Decay per step of the averaged weights, which the model keeps.")]
-NoiseMedian = Annotated[float, typer.Option("--noise-median", help="Median training noise, in units of the data's spread.")]
-NoiseWidth = Annotated[float, typer.Option("--noise-width", help="Standard deviation of the logarithm of the training noise.")]
+NoiseMedian = Annotated[
+    float, typer.Option("--noise-median", help="Median training noise, in units of the data's spread; 0.08 with --energy.")
+]
+NoiseWidth = Annotated[
+    float, typer.Option("--noise-width", help="Standard deviation of the logarithm of the training noise; 1.7 with --energy.")
+]
 UseForces = Annotated[bool, typer.Option("--use-forces/--ignore-forces", help="Use the forces, if there are any, in the loss.")]
 Precision = Annotated[str, typer.Option("--precision", help="bf16 or fp32.")]
 Compile = Annotated[bool, typer.Option("--compile/--no-compile", help="Compile the network.")]

@@ -90,7 +90,7 @@ def _movie(path: ProteinPath) -> list[Element]:
     most = int(np.clip(_MOST_NUMBERS // (3 * positions.shape[1]), 2, _MOST_FRAMES))
     kept = evenly_spaced(len(steps), most)
     left_out = "" if len(kept) == len(path) else f" {len(kept)} of {len(path)} conformations are shown."
-    caption = f"The path, superposed on its first conformation; the first and the last stay as shadows.{left_out} Play, or move the slider."
+    caption = f"The path, superposed on its first conformation; the first (orange) and the last (green) stay as thin traces.{left_out} Play, or move the slider."
     return [
         Movie(
             backbone_pdb(positions[0], system),
@@ -125,9 +125,12 @@ def _series(path: ProteinPath, names: tuple[str, str]) -> list[Element]:
         panels.append(PathSeries("log-density (nats)", {"": ensemble.log_density}))
         finite = ensemble.log_density[np.isfinite(ensemble.log_density)]
         if len(finite):
-            words = f" The log-density is lowest {float(finite[[0, -1]].min() - finite.min()):.1f} nats below the lower end."
+            depth = float(finite[[0, -1]].min() - finite.min())
+            words = f" At its lowest, the log-density is {depth:.1f} nats below the less likely end."
     bad = ~ensemble.validity.valid
-    marks = f" Red marks: the {int(bad.sum())} conformations that fail a check." if bad.any() else ""
+    failed = int(bad.sum())
+    which = f"the {failed} conformations that fail" if failed > 1 else "the conformation that fails"
+    marks = f" Red marks: {which} a check." if failed else ""
     caption = f"What changes along the path; RMSD after superposition.{words}{marks}"
     alt = f"Lines along the path from {names[0]} to {names[1]}: {', '.join(panel.name for panel in panels)}.{words}{marks}"
     return [Figure(path_plot(panels, bad), caption, alt)]

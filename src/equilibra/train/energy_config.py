@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from equilibra.errors import ConfigError
+from equilibra.train.config import TrainConfig
 
 ObjectiveName = Literal["anneal", "tsm", "pidp", "scalar-fp", "idem", "adjoint"]
 OBJECTIVES: tuple[ObjectiveName, ...] = get_args(ObjectiveName)
@@ -105,3 +106,6 @@ MOLECULE = EnergyConfig(
     rounds=6, rungs=6, hottest=2.2, columns=32, leapfrog=40, moves=1, burn_in=150, sweeps=400, every=2, step=0.01, focus=0.7
 )
 """Defaults for molecules: long trajectories carry torsions, and a ladder up to 660 K crosses their barriers."""
+
+LOW_NOISE = TrainConfig(noise_median=0.08, noise_width=1.7)
+"""Defaults of the training itself: lower noise than from trajectories, since weights of samples are decided by the stiffest bonds."""

@@ -15,6 +15,7 @@ from torch import Tensor
 from equilibra.data.trajectory import TrajectoryFiles
 from equilibra.energies.energy import Energy, ReducedEnergy
 from equilibra.errors import InputError
+from equilibra.nn.graphormer import GraphormerConfig
 from equilibra.sampling.choose import SamplerConfig
 from equilibra.sampling.grid import GridConfig
 from equilibra.systems.card import Card
@@ -28,7 +29,7 @@ from equilibra.systems.scope import Scope
 from equilibra.train.budget import Cost, measured, planned
 from equilibra.train.config import TrainConfig
 from equilibra.train.energy import EnergyTraining, Progress, log_z_words
-from equilibra.train.energy_config import MOLECULE, EnergyConfig
+from equilibra.train.energy_config import LOW_NOISE, MOLECULE, TWICE_DIFFERENTIATED, EnergyConfig
 from equilibra.train.energy_objective import make_objective
 from equilibra.train.molecule import read_molecule
 
@@ -50,6 +51,7 @@ def train_molecule_on_energy(
     temperature: float = 300.0,
     minutes: float | None = None,
     network: dict[str, int] | None = None,
+    weights: Model | None = None,
     start: Sequence[TrajectoryFiles] = (),
     sampler: SamplerConfig | None = None,
     card: Card | None = None,
@@ -67,18 +69,20 @@ def train_molecule_on_energy(
         temperature: Temperature that the model is meant for, in K; the lowest of the ladder.
         minutes: Time that the run should take on this machine; sweeps and steps are chosen for it, once, and kept in the folder.
         network: Changes of the network's size, by the names of `GraphormerConfig`.
+        weights: A model of any molecule whose network training starts from, of the same size; random weights by default. What it knows of bonds and
+            angles need not be learned again.
         start: Trajectories to start the walkers from; conformers by distance geometry by default. They need be no equilibrium sample.
         sampler: The model's default sampler.
         card: Its card.
         progress: Told how far it is.
 
     Raises:
-        InputError: If the molecule, the energy or the starting frames cannot be used.
+        InputError: If the molecule, the energy, the starting frames or the starting weights cannot be used.
         CheckpointError: If the folder holds another run.
         DivergenceError: If training diverges; the last good checkpoint is kept.
     """
     config = MOLECULE if config is None else config
-    train = TrainConfig() if train is None else train
+    train = LOW_NOISE if train is None else train
     folder = Path(folder)
     system = source if isinstance(source, MoleculeSystem) else molecule_system(source)
     potential = molecule_energy(system, energy, compile=train.compile) if isinstance(energy, str) else energy
@@ -90,15 +94,20 @@ def train_molecule_on_energy(
         return torch.from_numpy(np.asarray(check(x.numpy(), system).valid))
 
     network_config = molecule_network_config(**{"conditions": int(config.rungs > 1), **(network or {})})
+    if weights is not None:
+        _check_weights(weights, network_config, config)
 
     def parts(training: EnergyTraining, scale: float) -> tuple[Any, torch.nn.Module]:
         process, seed = molecule_process(scale, sigma_min=SIGMA_MIN), training.train.seed
-        return make_objective(
-            training.config,
-            training.train,
-            training.reduced,
-            lambda kind: molecule_denoiser(process, network_config, parametrisation=kind, seed=seed),
-        )
+
+        def make(kind: Any) -> Any:
+            denoiser = molecule_denoiser(process, network_config, parametrisation=kind, seed=seed)
+            if weights is not None:
+                # what the model was not told of, its temperature, keeps its random weights
+                denoiser.network.load_state_dict(dict(weights.denoiser.network.state_dict()), strict=False)
+            return denoiser
+
+        return make_objective(training.config, training.train, training.reduced, make)
 
     def training_of(config: EnergyConfig, train: TrainConfig, reduced: ReducedEnergy) -> EnergyTraining:
         return EnergyTraining(system.features, reduced, config, train, folder, dtype=torch.float32, accept=accept, field=FIELD)
@@ -120,6 +129,7 @@ def train_molecule_on_energy(
         "potential": potential.name,
         "network": dataclasses.asdict(network_config),
         "start": hashlib.sha256(np.ascontiguousarray(positions.numpy()).tobytes()).hexdigest(),
+        **({} if weights is None else {"weights": weights.sha256}),
         **plan,
     }
     training.first_round(positions, identity=identity, progress=progress)
@@ -141,8 +151,29 @@ def train_molecule_on_energy(
         ),
         card=card or _card(system, potential, config, temperature, hottest, run.calls, last),
     )
-    weights = {key.removeprefix("network."): value for key, value in run.weights.items() if key.startswith("network.")}
-    return model.with_weights(weights).save(folder / "model")
+    averaged = {key.removeprefix("network."): value for key, value in run.weights.items() if key.startswith("network.")}
+    return model.with_weights(averaged).save(folder / "model")
+
+
+def _check_weights(model: Model, network: GraphormerConfig, config: EnergyConfig) -> None:
+    """Refuses starting weights of another network."""
+    if model.domain != "molecule" or config.objective in TWICE_DIFFERENTIATED:
+        reason = (
+            f"a model of the domain '{model.domain}'" if model.domain != "molecule" else f"the objective '{config.objective}'"
+        )
+        raise InputError(f"weights: got {reason}, whose network is of another kind; train from random weights")
+    if model.denoiser.parametrisation != "edm":
+        raise InputError(
+            f"weights: '{model.name}' is of the parametrisation '{model.denoiser.parametrisation}', expected 'edm'"
+        )
+    own = dataclasses.asdict(network)
+    other = {key: value for key, value in model.network.items() if key != "conditions"}
+    different = sorted(key for key, value in other.items() if own.get(key) != value)
+    if different:
+        sizes = ", ".join(f"{key} {other[key]}" for key in different)
+        raise InputError(
+            f"weights: the network of '{model.name}' is of another size ({sizes}); choose the same with --network, or leave it out"
+        )
 
 
 def _starts(system: MoleculeSystem, files: Sequence[TrajectoryFiles], temperature: float, seed: int) -> Tensor:

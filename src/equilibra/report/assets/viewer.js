@@ -66,15 +66,15 @@
       return button.getAttribute("aria-pressed") === "true";
     }
 
-    function style(model, colour, crowd, opacity) {
+    function style(model, colour, crowd) {
       if (cartoon) {
-        model.setStyle({}, { cartoon: { color: colour, thickness: crowd ? 0.3 : 0.4, arrows: true, opacity: opacity } });
+        model.setStyle({}, { cartoon: { color: colour, thickness: crowd ? 0.3 : 0.4, arrows: true } });
         return;
       }
       var colours = elementColours(colour);
       model.setStyle({}, {
-        stick: { radius: crowd ? 0.1 : 0.13, colorscheme: colours, opacity: opacity },
-        sphere: { scale: crowd ? 0.17 : 0.23, colorscheme: colours, opacity: opacity },
+        stick: { radius: crowd ? 0.1 : 0.13, colorscheme: colours },
+        sphere: { scale: crowd ? 0.17 : 0.23, colorscheme: colours },
       });
     }
 
@@ -86,7 +86,7 @@
         var visible = crowd || Number(shown) === i;
         model.setStyle({}, {});
         if (!visible) { return; }
-        style(model, data.colours[i], crowd, 1);
+        style(model, data.colours[i], crowd);
         if (hydrogens && !withHydrogens) {
           model.setStyle({ elem: "H" }, {});
         }
@@ -106,11 +106,15 @@
       var drawn = {};
       var step = 1;
       var timer = null;
-      ghosts.forEach(function (model, i) { style(model, data.colours[i + 1], true, 0.45); });
+      // thin, not translucent: on a stage without ground of its own what is translucent is not seen
+      ghosts.forEach(function (model, i) {
+        var colour = data.colours[i + 1];
+        model.setStyle({}, cartoon ? { cartoon: { style: "trace", color: colour, thickness: 0.15 } } : { line: { color: colour } });
+      });
 
       function show(index) {
         models.forEach(function (model, i) { if (i !== index) { model.hide(); } });
-        if (!drawn[index]) { style(models[index], data.colours[0], false, 1); }
+        if (!drawn[index]) { style(models[index], data.colours[0], false); }
         drawn[index] = true;
         models[index].show();
         slider.value = String(index);

@@ -10,13 +10,17 @@ import torch
 
 from equilibra.energies.adapters import CallableEnergy
 from equilibra.errors import CheckpointError, InputError, ShapeError
+from equilibra.report.free_energies import free_energy
 from equilibra.systems import model as models
+from equilibra.systems.molecule.runs import load_runs
 from equilibra.systems.molecule.system import molecule_system
 from equilibra.train import molecule_energy as module
 from equilibra.train.budget import Cost
 from equilibra.train.energy_config import EnergyConfig
 from equilibra.train.molecule import fine_tune
 from equilibra.train.molecule_energy import train_molecule_on_energy
+from equilibra.train.rounds import Rounds
+from equilibra.units import thermal_energy
 
 TINY = EnergyConfig(
     rounds=2,
@@ -276,3 +280,20 @@ def test_weights_of_another_network_are_refused(trained, config, network, tmp_pa
     with pytest.raises(InputError, match="objective 'scalar-fp', whose network is of another kind"):
         train_molecule_on_energy("CC", tmp_path, "mmff94", scalar, config(), weights=model, network=network)
     assert not any(tmp_path.iterdir())
+
+
+def test_walkers_are_a_simulation_that_other_commands_read(trained):
+    _, folder, _ = trained
+    runs = load_runs(folder / "walkers")
+    assert len(runs) == TINY.columns
+    frames, _, _ = Rounds(folder).read(TINY.rounds - 1)
+    kept = TINY.sweeps // TINY.every
+    assert all(len(run) == kept for run in runs)  # the newest half of two rounds
+    for number, run in enumerate(runs):
+        own = frames.x[0].reshape(kept, TINY.columns, -1, 3)[:, number].numpy()
+        assert np.allclose(run.positions, own, atol=0.006)  # XTC rounds to 0.01 Å
+        assert run.energies is not None
+        assert np.allclose(run.energies, frames.u[0].reshape(kept, TINY.columns)[:, number].numpy() * thermal_energy(300.0))
+    found = free_energy(folder / "walkers", cv="distance:1,2", block=1)
+    assert found.samples.kind == "independent"
+    assert found.temperature == 300.0

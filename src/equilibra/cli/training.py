@@ -136,6 +136,11 @@ def watch_energy(
     say(ctx, f"'{model.name}', {model.parameters():,} weights, in '{out / 'model'}' after {time.monotonic() - start:,.0f} s")
     command = shlex.join(["equilibra", "sample", model.domain, source, "--model", str(out / "model"), "--energy", energy])
     say(ctx, f"sample it: {command}")
+    if (out / "walkers").is_dir():
+        say(
+            ctx,
+            f"what the walkers themselves know: equilibra free-energy {shlex.quote(str(out / 'walkers'))} --cv VARIABLE --states STATE STATE",
+        )
 
 
 def _judged(state: "EnergyProgress") -> str:

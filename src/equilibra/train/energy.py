@@ -325,7 +325,10 @@ class EnergyTraining:
                 raise ConfigError(
                     "collecting: no conformation of a rung belongs to the system; use a lower `hottest` temperature"
                 )
-            index = good[torch.arange(len(x)) % len(good)]
+            # the others stay where they are: frames of a walker remain in order of time
+            index = torch.arange(len(x))
+            bad = torch.ones(len(x), dtype=torch.bool).index_fill(0, good, False)
+            index[bad] = good[torch.arange(int(bad.sum())) % len(good)]
             parts.append((x[index], u[index], force[index]))
         return Frames(*(torch.stack(part) for part in zip(*parts, strict=True))), refused
 

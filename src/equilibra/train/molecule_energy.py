@@ -29,9 +29,10 @@ from equilibra.systems.scope import Scope
 from equilibra.train.budget import Cost, measured, planned
 from equilibra.train.config import TrainConfig
 from equilibra.train.energy import EnergyTraining, Progress, log_z_words
-from equilibra.train.energy_config import LOW_NOISE, MOLECULE, TWICE_DIFFERENTIATED, EnergyConfig
+from equilibra.train.energy_config import LOW_NOISE, MOLECULE, ON_POLICY, TWICE_DIFFERENTIATED, EnergyConfig
 from equilibra.train.energy_objective import make_objective
 from equilibra.train.molecule import read_molecule
+from equilibra.train.walkers import write_walkers
 
 SIGMA_MIN = 0.004
 """Smallest noise in Å: a tenth of the amplitude of the stiffest bonds, so that what it adds to the density is small."""
@@ -61,7 +62,8 @@ def train_molecule_on_energy(
 
     Arguments:
         source: What `molecule_system` reads, or a system.
-        folder: Run folder; the model is written to `folder/model`, with what each round found.
+        folder: Run folder; the model is written to `folder/model`, with what each round found, and the walkers of the lowest temperature to
+            `folder/walkers`: a simulation of its own, to compare the model with.
         energy: A name of `energy_names()`, or an energy in eV and Å with the atoms of the system.
         config: Where conformations come from; `MOLECULE` by default.
         train: How to train.
@@ -151,6 +153,8 @@ def train_molecule_on_energy(
         ),
         card=card or _card(system, potential, config, temperature, hottest, run.calls, last),
     )
+    if config.objective not in ON_POLICY:
+        write_walkers(folder / "walkers", system, training, temperature=temperature)
     averaged = {key.removeprefix("network."): value for key, value in run.weights.items() if key.startswith("network.")}
     return model.with_weights(averaged).save(folder / "model")
 

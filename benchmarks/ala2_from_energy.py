@@ -55,13 +55,12 @@ def start(simulation: Path, out: Path) -> None:
     """Writes frames of the basin phi < 0, evenly over the first run."""
     out.mkdir(parents=True, exist_ok=True)
     run = load_runs(simulation)[0]
-    low = np.flatnonzero(run.torsions()["phi"] < 0)
+    phi = next(values for name, values in run.torsions().items() if name.startswith("phi"))
+    low = np.flatnonzero(phi < 0)
     chosen = low[np.linspace(0, len(low) - 1, FRAMES).astype(int)]
     write_frames(out / "start.pdb", run.positions[chosen[:1]], run.system)
     write_frames(out / "start.dcd", run.positions[chosen], run.system)
-    print(
-        f"{len(chosen)} frames, phi from {run.torsions()['phi'][chosen].min():.2f} to {run.torsions()['phi'][chosen].max():.2f} rad"
-    )
+    print(f"{len(chosen)} frames, phi from {phi[chosen].min():.2f} to {phi[chosen].max():.2f} rad")
 
 
 def train(folder: Path, out: Path, threads: int) -> None:

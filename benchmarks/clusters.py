@@ -19,7 +19,6 @@ import torch
 
 from equilibra.analysis.particle_evaluation import evaluate_particles, particle_metrics
 from equilibra.analysis.symmetry_distance import Method
-from equilibra.data.replay import ReplayBuffer
 from equilibra.density.flow import FlowConfig, log_density
 from equilibra.density.path_weights import draw_weighted, fit_variances, path_kernels, reverse_weights
 from equilibra.diffusion.denoiser import BoundDenoiser, NetworkDenoiser
@@ -46,7 +45,6 @@ from equilibra.train.checkpoint import read_checkpoint, write_checkpoint
 from equilibra.train.config import TrainConfig
 from equilibra.train.energy import EnergyProgress, EnergyTraining
 from equilibra.train.energy_config import EnergyConfig
-from equilibra.train.run import train_denoiser
 
 FIELD = "pos"
 
@@ -61,8 +59,6 @@ class Recipe:
     energy: EnergyConfig
     train: TrainConfig
     network: dict[str, int]
-    refine: TrainConfig | None = None
-    """A second training on the conformations of the first: no further energy calls."""
 
 
 RECIPES: dict[str, Recipe] = {
@@ -105,9 +101,6 @@ RECIPES: dict[str, Recipe] = {
         ),
         train=TrainConfig(steps=24_000, batch_size=256, ema=0.9995, noise_median=0.12, noise_width=1.7),
         network={"dim": 128, "pair_dim": 64, "layers": 4, "r_max": 6},
-        refine=TrainConfig(
-            steps=12_000, batch_size=256, learning_rate=5e-4, ema=0.9995, noise_median=0.06, noise_width=1.7, warmup=200
-        ),
     ),
     "lj55": Recipe(
         make=lj55,
@@ -197,28 +190,9 @@ def train(name: str, folder: Path, *, steps: int | None, threads: int, seed: int
     for entry in run.rounds:
         print(json.dumps(entry), flush=True)
     weights = run.weights
-    if recipe.refine is not None:
-        weights = refined(denoiser, weights, run.buffer, dataclasses.replace(recipe.refine, **changes), folder / "refined")
     write_checkpoint(
         folder / "averaged.safetensors", weights, {"name": name, "scale": scale, "rounds": run.rounds, "calls": run.calls}
     )
-
-
-def refined(
-    denoiser: NetworkDenoiser, weights: dict[str, torch.Tensor], buffer: ReplayBuffer, config: TrainConfig, folder: Path
-) -> dict[str, torch.Tensor]:
-    """Trains averaged weights further on all conformations, and returns the new averages."""
-    denoiser.load_state_dict(weights)
-    begin = time.perf_counter()
-
-    def report(step: int, values: dict[str, float]) -> None:
-        if step % 500 == 0:
-            print(
-                f"{time.perf_counter() - begin:7.0f} s  refining, step {step} of {config.steps}, loss {values['loss']:.4f}",
-                flush=True,
-            )
-
-    return train_denoiser(denoiser, buffer, config, folder, identity={"kind": "refining of a cluster"}, progress=report)
 
 
 def denoiser_of(name: str, scale: float, seed: int = 0) -> NetworkDenoiser:

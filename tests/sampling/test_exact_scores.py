@@ -15,6 +15,7 @@ from equilibra.sampling.langevin import LangevinCorrected
 from equilibra.sampling.ode import Euler, Heun
 from equilibra.sampling.sampler import draw, integrate
 from equilibra.sampling.sde import ReverseDiffusion
+from equilibra.sampling.sde_dpm_solver import SDEDPMSolver2M
 from equilibra.state.state import State
 
 # first-order samplers take the steps that bring their bias below the statistical error
@@ -24,6 +25,7 @@ SAMPLERS = {
     "dpm2m": (DPMSolver2M(), 40),
     "sde": (ReverseDiffusion(eta=1.0), 300),
     "sde-half": (ReverseDiffusion(eta=0.5), 300),
+    "sde2m": (SDEDPMSolver2M(), 60),
     "churned-heun": (Churn(Heun(), gamma=0.2), 40),
     "churned-euler": (Churn(Euler(), gamma=0.02), 300),
     "corrected-heun": (LangevinCorrected(Heun(), step_size=0.1), 30),

@@ -12,9 +12,10 @@ from equilibra.sampling.langevin import LangevinCorrected
 from equilibra.sampling.ode import Euler, Heun
 from equilibra.sampling.sampler import Sampler
 from equilibra.sampling.sde import ReverseDiffusion
+from equilibra.sampling.sde_dpm_solver import SDEDPMSolver2M
 
-SamplerName = Literal["dpm2m", "heun", "euler", "sde"]
-SAMPLERS: tuple[SamplerName, ...] = ("dpm2m", "heun", "euler", "sde")
+SamplerName = Literal["dpm2m", "heun", "euler", "sde", "sde2m"]
+SAMPLERS: tuple[SamplerName, ...] = ("dpm2m", "heun", "euler", "sde", "sde2m")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,10 +23,10 @@ class SamplerConfig:
     """Which sampler, on which grid.
 
     Attributes:
-        name: `dpm2m`, `heun`, `euler` (probability flow) or `sde` (reverse diffusion).
+        name: `dpm2m`, `heun`, `euler` (probability flow), `sde` (reverse diffusion) or `sde2m` (the same, of second order).
         grid: Noise levels.
         eta: Stochasticity of `sde`.
-        churn: Relative noise increase before each step; 0 for none. Not with `dpm2m`, which needs the past of an undisturbed path.
+        churn: Relative noise increase before each step; 0 for none. Not with `dpm2m` and `sde2m`, which need the past of an undisturbed path.
         noise_scale: Width of the churned noise; see `Churn`.
         corrections: Langevin steps after each step.
         correction_size: Their size in units of sigma squared.
@@ -42,8 +43,10 @@ class SamplerConfig:
     def __post_init__(self) -> None:
         if self.name not in SAMPLERS:
             raise ConfigError(unknown_key_message("sampler", self.name, SAMPLERS))
-        if self.name == "dpm2m" and (self.churn > 0 or self.corrections > 0):
-            raise ConfigError("sampler 'dpm2m' cannot be combined with churn or corrections; use 'heun', 'euler' or 'sde'")
+        if self.name in ("dpm2m", "sde2m") and (self.churn > 0 or self.corrections > 0):
+            raise ConfigError(
+                f"sampler '{self.name}' cannot be combined with churn or corrections; use 'heun', 'euler' or 'sde'"
+            )
         if self.churn == 0 and self.noise_scale != 1.0:
             raise ConfigError(f"noise_scale: got {self.noise_scale} without churn, where it has no effect; set churn too")
 
@@ -56,6 +59,8 @@ class SamplerConfig:
             sampler = Heun()
         elif self.name == "euler":
             sampler = Euler()
+        elif self.name == "sde2m":
+            sampler = SDEDPMSolver2M()
         else:
             sampler = ReverseDiffusion(eta=self.eta)
         if self.churn > 0:

@@ -10,15 +10,51 @@ to leading order. Reference: Lu et al. (2022), https://arxiv.org/abs/2211.01095,
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from torch import Generator
+from torch import Generator, Tensor
 
 from equilibra.diffusion.denoiser import Denoiser
 from equilibra.sampling.grid import Level
 from equilibra.sampling.sampler import Sampler, move, times
 from equilibra.state.state import State
+
+
+@dataclass(frozen=True, eq=False)
+class Past:
+    """What a two-step rule keeps of a step.
+
+    Attributes:
+        level: Level that the step began at.
+        displacements: Displacements there.
+        steps: Tangent vectors that were taken.
+    """
+
+    level: Level
+    displacements: Mapping[str, Tensor]
+    steps: Mapping[str, Tensor]
+
+    def rows(self, index: Tensor) -> "Past":
+        """Returns the past of some batch elements."""
+        return Past(
+            self.level,
+            {name: value[index] for name, value in self.displacements.items()},
+            {name: value[index] for name, value in self.steps.items()},
+        )
+
+
+def extrapolate(displacements: Mapping[str, Tensor], level: Level, target: Level, past: Past | None) -> Mapping[str, Tensor]:
+    """Returns the displacements to the extrapolated posterior mean; see the module. Without a past, those that are given."""
+    if past is None:
+        return displacements
+    result = {}
+    for name, delta in displacements.items():
+        here, there = level.sigma[name], target.sigma[name]
+        r = math.log(past.level.sigma[name] / here) / math.log(here / there)
+        result[name] = (1.0 + 0.5 / r) * delta - (0.5 / r) * (past.displacements[name] - past.steps[name])
+    return result
 
 
 @dataclass(frozen=True)
@@ -36,13 +72,8 @@ class DPMSolver2M(Sampler):
         self, denoiser: Denoiser, state: State, level: Level, target: Level, *, memory: Any, generator: Generator
     ) -> tuple[State, Any]:
         displacements = denoiser(state, times(level, state)).displacements
-        steps = {}
-        for name, delta in displacements.items():
-            here, there = level.sigma[name], target.sigma[name]
-            extrapolated = delta
-            if memory is not None and not target.clean:
-                previous_level, previous_delta, previous_step = memory
-                r = math.log(previous_level.sigma[name] / here) / math.log(here / there)
-                extrapolated = (1.0 + 0.5 / r) * delta - (0.5 / r) * (previous_delta[name] - previous_step[name])
-            steps[name] = target.finish * (1.0 - there / here) * extrapolated
-        return move(denoiser, state, steps), (level, displacements, steps)
+        extrapolated = displacements if target.clean else extrapolate(displacements, level, target, memory)
+        steps = {
+            name: target.finish * (1.0 - target.sigma[name] / level.sigma[name]) * delta for name, delta in extrapolated.items()
+        }
+        return move(denoiser, state, steps), Past(level, displacements, steps)

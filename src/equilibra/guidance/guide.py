@@ -1,0 +1,110 @@
+"""Guides: a property of clean States, and what it should be."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from equilibra.errors import EquilibraError, InputError
+from equilibra.guidance.targets import Target
+from equilibra.state.state import State
+
+
+@dataclass(frozen=True)
+class Property:
+    """A number that follows from a clean State.
+
+    Attributes:
+        name: Name.
+        compute: Returns the values (batch,) of a State in the rescaled variable.
+        unit: Unit of the values; empty for pure numbers.
+        differentiable: Whether `compute` can be differentiated by PyTorch. One that cannot steers by weights alone.
+        known: Range of values in which `compute` is to be trusted, None where it is exact.
+    """
+
+    name: str
+    compute: Callable[[State], Tensor]
+    unit: str = ""
+    differentiable: bool = True
+    known: tuple[float, float] | None = None
+
+    def __call__(self, state: State) -> Tensor:
+        """Returns the values (batch,).
+
+        Raises:
+            EquilibraError: If a value is not a number.
+            InputError: If the values have another shape.
+        """
+        values = self.compute(state)
+        if not isinstance(values, Tensor) or values.shape != (state.batch_size,):
+            got = tuple(values.shape) if isinstance(values, Tensor) else type(values).__name__
+            raise InputError(
+                f"property '{self.name}': got {got}, expected a tensor with one value for each of {state.batch_size} samples"
+            )
+        bad = int(torch.isnan(values).sum())
+        if bad:
+            raise EquilibraError(f"property '{self.name}': {bad} of {len(values)} values are not a number; check the property")
+        return values
+
+    def with_gradient(self, state: State) -> Tensor:
+        """Returns the values (batch,) of a State that has gradients.
+
+        Raises:
+            EquilibraError: If a value is not a number.
+            InputError: If the values have another shape, or no gradient.
+        """
+        values = self(state)
+        if not values.requires_grad:
+            raise InputError(
+                f"property '{self.name}': its values have no gradient; compute them in PyTorch from the fields of the State, or declare the property with "
+                "differentiable=False, when it steers by weights alone"
+            )
+        return values
+
+
+@dataclass(frozen=True)
+class Guide:
+    """A property and a wish.
+
+    Attributes:
+        property: The property.
+        target: What it should be.
+        strength: Exponent of the likelihood; 1 is Bayes' rule.
+    """
+
+    property: Property
+    target: Target
+    strength: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0.0 < self.strength < float("inf"):
+            raise InputError(f"guide '{self.property.name}': got the strength {self.strength}, expected a positive number")
+
+    def log_likelihood(self, value: Tensor, variance: Tensor | None = None) -> Tensor:
+        """Returns the log-likelihood (batch,) of values (batch,) with variances (batch,), times the strength."""
+        return self.strength * self.target.log_likelihood(value, torch.zeros_like(value) if variance is None else variance)
+
+    def describe(self) -> str:
+        """Returns the guide in words."""
+        power = "" if self.strength == 1.0 else f", to the power of {self.strength:g}"
+        return f"{self.property.name}: {self.target.describe(self.property.unit)}{power}"
+
+    def doubts(self) -> str | None:
+        """Returns a sentence if the wish lies outside the values that the property is to be trusted at."""
+        low, high = self.property.known or (-float("inf"), float("inf"))
+        centre = getattr(self.target, "value", None)
+        ends = (
+            [centre]
+            if centre is not None
+            else [x for x in (getattr(self.target, "low", None), getattr(self.target, "high", None)) if x is not None]
+        )
+        outside = [x for x in ends if abs(x) != float("inf") and not low <= x <= high]
+        if not outside:
+            return None
+        return (
+            f"{self.property.name}: {self.target.describe(self.property.unit)} lies outside {low:g} to {high:g}, where the property is known; "
+            "its values there are extrapolations"
+        )

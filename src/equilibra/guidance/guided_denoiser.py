@@ -1,0 +1,39 @@
+"""A denoiser that is steered: the score of the wanted distribution by Bayes' rule, with a guessed likelihood at noise."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from equilibra.diffusion.denoiser import Denoiser, Prediction
+from equilibra.guidance.guide import Guide
+from equilibra.guidance.twist import twist_at
+from equilibra.state.state import State
+
+
+class GuidedDenoiser(Denoiser):
+    r"""Adds :math:`\sigma^2 \nabla \ln h_t(x)` to a denoiser's displacements, on all fields; any sampler takes it.
+
+    .. math:: s_t(x \mid c) = s_t(x) + \nabla \ln h_t(x), \qquad h_t(x) \approx \mathrm E[p(c \mid x_0) \mid x_t = x]
+
+    What a sampler draws with it is a guess of the wanted distribution, without weights; `guidance.twisted` draws the distribution itself.
+    Reference: Zheng et al. (2023), https://arxiv.org/abs/2306.05445, eq. (8).
+
+    Arguments:
+        inner: The denoiser.
+        guides: At least one guide with a differentiable property; others are left out.
+        broaden: See `twist.twist_at`.
+    """
+
+    def __init__(self, inner: Denoiser, guides: Sequence[Guide], *, broaden: bool = True) -> None:
+        self.inner, self.guides, self.broaden, self.process = inner, tuple(guides), broaden, inner.process
+
+    def __call__(self, state: State, t: Tensor) -> Prediction:  # noqa: D102
+        twist = twist_at(self.inner, state, t, self.guides, broaden=self.broaden)
+        with torch.no_grad():
+            return Prediction({name: value + twist.pull[name] for name, value in twist.displacements.items()})
+
+    def rows(self, index: slice | Tensor) -> GuidedDenoiser:  # noqa: D102
+        return GuidedDenoiser(self.inner.rows(index), self.guides, broaden=self.broaden)

@@ -16,8 +16,8 @@ PACKAGE = Path(equilibra.__file__).parent
 
 FOUNDATION = {"types", "errors", "units", "configuration"}
 CORE = FOUNDATION | {"geometry", "state", "diffusion"}
-FILES = {"atomic", "run_folder"}  # how files are written, whatever is in them
-BELOW_SYSTEMS = CORE | FILES | {"sampling", "density", "guidance", "thermo", "energies", "data", "nn"}
+FILES = {"atomic", "run_folder", "tensor_files"}  # how files are written, whatever is in them
+BELOW_SYSTEMS = CORE | FILES | {"sampling", "density", "guidance", "thermo", "energies", "data", "nn", "properties"}
 
 # room: the rooms it may import, besides itself. A new room needs a row here.
 MAY_IMPORT: dict[str, set[str]] = {
@@ -27,11 +27,13 @@ MAY_IMPORT: dict[str, set[str]] = {
     "configuration": {"errors"},
     "atomic": FOUNDATION,
     "run_folder": FOUNDATION | {"atomic"},
+    "tensor_files": FOUNDATION | {"atomic"},
     "memory": FOUNDATION,
     "geometry": FOUNDATION,
     "state": FOUNDATION | {"geometry"},
     "diffusion": FOUNDATION | {"geometry", "state"},
     "nn": {"types", "errors", "geometry"},  # knows tensors, neither schedules nor files
+    "properties": FOUNDATION | FILES | {"geometry", "nn"},  # trained networks as functions of crystals: no State, no guide
     "sampling": CORE,
     "density": CORE | {"sampling", "energies"},  # along the levels of a noise grid; weights for an energy
     "guidance": CORE | {"sampling", "energies"},  # along the levels of a noise grid; resampling of populations
@@ -50,7 +52,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 PUBLIC = set(MAY_IMPORT) - {"cli", "testing", "__main__"}
 
 HEAVY = {"openmm", "pdbfixer", "rdkit", "mdtraj", "lightning", "pytorch_lightning", "matplotlib", "ot", "deeptime", "sklearn"}
-HEAVY |= {"scipy", "ase", "Bio", "PeptideBuilder", "tensorboard", "pandas", "pymbar", "arviz"}
+HEAVY |= {"scipy", "ase", "Bio", "PeptideBuilder", "tensorboard", "pandas", "pymbar", "arviz", "spglib", "pymatgen", "matminer"}
 # a Lightning module is a subclass, so its base is needed when the file is read; others import that file inside a function
 SUBCLASSES = {"train/module.py": "lightning"}
 PICKLERS = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}

@@ -21,11 +21,13 @@ if TYPE_CHECKING:
     from equilibra.train.molecule import fine_tune, train_molecule
     from equilibra.train.molecule_energy import train_molecule_on_energy
     from equilibra.train.protein import ProteinEntry, fine_tune_protein, train_protein
+    from equilibra.train.protein_energy import ProteinEnergy
 
 __version__ = "0.1.0"
 
 _LAZY = {
     "Model": "equilibra.systems.model",
+    "ProteinEnergy": "equilibra.train.protein_energy",
     "ProteinEntry": "equilibra.train.protein",
     "evaluate": "equilibra.report.evaluation",
     "fine_tune": "equilibra.train.molecule",
@@ -44,6 +46,7 @@ _LAZY = {
 
 __all__ = [
     "Model",
+    "ProteinEnergy",
     "ProteinEntry",
     "__version__",
     "evaluate",

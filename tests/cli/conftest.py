@@ -5,7 +5,8 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-# the model is shared by the modules of this folder
+# models are shared by the modules of this folder, that of a protein with those of the domain
+sys.path.insert(0, str(Path(__file__).parents[1] / "systems" / "protein"))
 sys.path.insert(0, str(Path(__file__).parent))
 
 from gaussian_model import bind, tiny_model

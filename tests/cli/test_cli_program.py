@@ -1,5 +1,6 @@
 """The program as a whole: help, version, errors, interruption, and units."""
 
+import os
 import subprocess
 import sys
 
@@ -83,6 +84,54 @@ def test_a_defect_is_one_sentence_and_exit_code_1(run, monkeypatch):
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="pipes of POSIX")
+@pytest.mark.parametrize("both", [False, True], ids=["stdout", "stdout and stderr"])
+@pytest.mark.parametrize("arguments", [["simulate", "--help"], ["--version"], ["models", "TINY"]], ids=" ".join)
+def test_output_that_nobody_reads_is_no_defect(model_folder, arguments, both):
+    """As in `equilibra ... | head -1`, whose pipe is closed as soon as it has its line."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, "-m", "equilibra", *(str(model_folder) if word == "TINY" else word for word in arguments)]
+    try:
+        done = subprocess.run(
+            command, stdout=writing, stderr=writing if both else subprocess.PIPE, text=True, timeout=120, check=False
+        )
+    finally:
+        os.close(writing)
+    assert done.returncode == 1
+    assert not done.stderr
+
+
+def test_another_closed_pipe_is_a_defect(run, monkeypatch):
+    from equilibra.systems import model
+
+    def broken():
+        raise BrokenPipeError(32, "Broken pipe")
+
+    monkeypatch.setattr(model, "shipped", broken)
+    done = run("models")
+    assert done.exit_code == 1
+    assert "unexpected BrokenPipeError" in done.stderr
+
+
+def test_the_package_is_the_program():
+    import equilibra
+
+    done = subprocess.run(
+        [sys.executable, "-m", "equilibra", "--version"], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"equilibra {equilibra.__version__}\n", "")
+    wrong = subprocess.run(
+        [sys.executable, "-m", "equilibra", "evaluate", "nothing", "here"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert wrong.returncode == 2
+    assert wrong.stderr.startswith("equilibra: ")
+
+
 def test_an_interruption_says_how_to_go_on(run, model_folder, monkeypatch, tmp_path):
     from equilibra.systems.model import Model
 
@@ -127,7 +176,7 @@ def test_the_choices_are_those_of_the_package():
     from equilibra.nn.graphormer import GraphormerConfig
     from equilibra.sampling.choose import SAMPLERS
     from equilibra.sampling.grid import Spacing
-    from equilibra.systems.model import DOMAINS
+    from equilibra.systems.domain import DOMAINS
     from equilibra.systems.molecule.files import FORMATS
 
     assert set(sample.SAMPLERS) == set(SAMPLERS)

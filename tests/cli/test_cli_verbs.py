@@ -1,6 +1,7 @@
 """`simulate`, `evaluate`, `interpolate`, `report`, `train` and `fine-tune`: thin, and strict with what they are given."""
 
 import csv
+import dataclasses
 import json
 
 import numpy as np
@@ -183,6 +184,30 @@ def test_train_and_fine_tune_write_models_that_load(run, files, tmp_path):
     again = run("train", *data, "-o", tmp_path / "run", "--name", "mine", *TINY, *NETWORK)
     assert again.exit_code == 0, again.output
     assert "going on" in again.stdout
+
+
+def test_fine_tune_takes_a_model_of_several_temperatures_at_one(run, refuses, model_folder, files, tmp_path):
+    from equilibra.systems.model import load
+    from equilibra.systems.molecule.network import molecule_denoiser, molecule_network_config
+
+    tiny = load(model_folder)
+    network = molecule_network_config(dim=16, pair_dim=8, layers=1, heads=2, basis=8, channels=2, conditions=1)
+    dataclasses.replace(
+        tiny,
+        denoiser=molecule_denoiser(tiny.process, network, seed=0),
+        network=dataclasses.asdict(network),
+        scope=dataclasses.replace(tiny.scope, temperatures=(300.0, 600.0)),
+    ).save(tmp_path / "several")
+    data = [tmp_path / "several", "--trajectory", files / "good.npz", "--topology", files / "top.pdb", *TINY]
+    for number, (options, kelvin) in enumerate((([], 300.0), (["--temperature", 450], 450.0))):
+        done = run("fine-tune", *data, *options, "-o", tmp_path / f"tuned-{number}")
+        assert done.exit_code == 0, done.output
+        scope = load(tmp_path / f"tuned-{number}").scope
+        assert (scope.temperature, scope.temperatures) == (kelvin, None)
+    sentence = refuses("fine-tune", *data, "--temperature", 650, "-o", tmp_path / "hot")
+    assert "temperature: got 650 K, but the model 'tiny' was trained from 300 to 600 K; give one of that range" in sentence
+    assert "--temperature: got -5" in refuses("fine-tune", *data, "--temperature", -5, "-o", tmp_path / "hot")
+    assert not (tmp_path / "hot").exists()
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import pytest
 from protein_model import SEQUENCE, bind, ensemble_of, frames_of, system
 
 from equilibra.systems.model import Model, load
+from equilibra.systems.protein.data.read import ProteinFiles, backbones_of
 from equilibra.systems.protein.files import write_frames
 from equilibra.systems.protein.load import load_ensemble
 
@@ -78,21 +79,66 @@ def test_training_reads_its_data_and_goes_on(run, model, files, tmp_path):
     assert "sample it: equilibra sample protein SEQUENCE" in again.stdout
 
 
+def test_an_energy_joins_the_data(run, files, tmp_path):
+    peptide = system("AAA")
+    write_frames(tmp_path / "peptide.pdb", frames_of(peptide, 1), peptide)
+    forces = ["--energy", "amber14-obc2", "--snapshots", 2, "--average", 2, "--temperature", 310, "--objective", "pidp"]
+    arguments = ["--data", tmp_path / "peptide.pdb", "--plain-data", f"{files / 'a.pdb'}@2", *forces, "-o", tmp_path / "run"]
+    done = run("train", "protein", *arguments, *TINY, *NETWORK)
+    assert done.exit_code == 0, done.output
+    made = load(tmp_path / "run")
+    assert (
+        "2 conformations of 2 protein(s) at 310 K, and 2 snapshots with mean forces of amber14-obc2 at 310 K ("
+        in made.card.summary
+    )
+    assert made.card.summary in done.stdout
+    assert made.scope.temperature == 310.0
+    again = run("train", "protein", *arguments, *TINY, *NETWORK)
+    assert again.exit_code == 0, again.output
+    assert "going on with" in again.stdout
+    tuned = ["--data", tmp_path / "peptide.pdb", "--energy", "amber14-obc2", "--snapshots", 1, "--average", 1]
+    done = run("fine-tune", tmp_path / "run", *tuned, "-o", tmp_path / "tuned", *TINY)
+    assert done.exit_code == 0, done.output
+    assert "1 snapshots with instantaneous forces of amber14-obc2 at 300 K" in load(tmp_path / "tuned").card.summary
+
+
 def test_the_folders_of_the_other_commands_are_data(files, tmp_path):
     from equilibra.cli.protein_training import entry_of
 
     ensemble_of(system(), 6).save(tmp_path / "samples")
     entry = entry_of(f"{tmp_path / 'samples'}@0.5", stride=2)
-    assert (entry.weight, entry.data.stride, entry.data.topology) == (0.5, 2, tmp_path / "samples" / "topology.pdb")
+    assert entry.weight == 0.5
+    assert [(found.system, len(found)) for found in backbones_of(entry.data)] == [(system(), 3)]
     md = tmp_path / "md"
     md.mkdir()
     (md / "topology.pdb").write_bytes((files / "top.pdb").read_bytes())
     (md / "run@2.xtc").write_bytes((files / "md.xtc").read_bytes())
-    (md / "simulation.json").write_text(json.dumps({"trajectories": ["run@2.xtc"]}))
-    assert [path.name for path in entry_of(str(md)).data.trajectories] == ["run@2.xtc"]
+    (md / "simulation.json").write_text(json.dumps({"trajectories": ["run@2.xtc"], "frames": [30]}))
+    assert [(found.system, len(found)) for found in backbones_of(entry_of(str(md)).data)] == [(system(), 30)]
     # the name of a file that is there is no weight
     (tmp_path / "a@2").mkdir()
     assert entry_of(str(tmp_path / "a@2")).weight == 1.0
+
+
+def test_a_simulation_is_data_as_it_is(run, monkeypatch, tmp_path):
+    from equilibra.energies.replica_exchange import ReplicaExchange
+    from equilibra.systems.molecule.simulate import simulate
+
+    start = ReplicaExchange.start
+    monkeypatch.setattr(ReplicaExchange, "start", lambda self, x: start(self, x, equilibration=0.02))
+    options = {"frame_interval_ps": 0.01, "block_frames": 3, "platform": "Reference", "runs": 2}
+    made = simulate("ACE-ALA-ALA-ALA-NME", tmp_path / "md", time_ns=3e-5, **options)
+    (found,) = backbones_of(ProteinFiles(path=tmp_path / "md"))
+    assert (found.system.name, found.system.sequence) == ("ACE-ALA-ALA-ALA-NME", "AAA")
+    # all atoms of both runs, in the order of the topology
+    names = [(atom.residue.index, atom.name) for atom in made.system.topology.atoms]
+    atoms = [names.index((residue, name)) for residue in (1, 2, 3) for name in ("N", "CA", "C")]
+    positions = np.concatenate([np.load(tmp_path / "md" / f"run-{k}" / "block-00000.npz")["positions"] for k in (0, 1)])
+    np.testing.assert_allclose(found.coordinates, positions[:, atoms].reshape(6, 3, 3, 3), atol=1e-4)
+    done = run("train", "protein", "--data", tmp_path / "md", "-o", tmp_path / "run", *TINY, *NETWORK)
+    assert done.exit_code == 0, done.output
+    assert load(tmp_path / "run" / "model").scope.systems == ("AAA",)
+    assert "6 conformations of 1 protein(s)" in run("models", tmp_path / "run" / "model").stdout
 
 
 @pytest.mark.parametrize(
@@ -107,7 +153,14 @@ def test_the_folders_of_the_other_commands_are_data(files, tmp_path):
         (["--data", "a.pdb", "--features", "none.npy"], "no such file of features"),
         (["--data", "a.pdb", "--crop", -1], "--crop: got -1"),
         (["--data", "a.pdb", "--network", "width=3"], "unknown size 'width'"),
-        (["--data", "a.pdb", "--energy", "mmff94"], "--energy has no meaning for proteins"),
+        (["--data", "a.pdb", "--energy", "mmff94"], "unknown force field 'mmff94'"),
+        (["--data", "a.pdb", "--energy", "amber14-obc2", "--objective", "anneal"], "are trained by pidp"),
+        (["--data", "a.pdb", "--energy", "amber14-obc2", "--snapshots", 0], "--snapshots: got 0"),
+        (["--data", "a.pdb", "--energy", "amber14-obc2", "--average", 0], "--average: got 0"),
+        (["--plain-data", "a.pdb", "--energy", "amber14-obc2"], "all sets are plain"),
+        (["--data", "a.pdb", "--snapshots", 3], "--snapshots has a meaning for proteins with --energy only"),
+        (["--data", "a.pdb", "--plain-data", "b.pdb"], "--plain-data has a meaning for proteins with --energy only"),
+        (["--data", "a.pdb", "--objective", "pidp"], "--objective has a meaning for proteins with --energy only"),
         (["--data", "a.pdb", "--minutes", 3], "--minutes has no meaning for proteins"),
         (["--data", "a.pdb", "--temperature", 0], "--temperature: got 0"),
         (["--trajectory", "md.xtc"], "needs its --topology"),
@@ -132,7 +185,8 @@ def named(folder, options):
 def test_options_of_the_other_domain_are_refused(refuses, files, model, model_folder, tmp_path):
     out = ["-o", tmp_path / "out"]
     assert "--data has a meaning for proteins only" in refuses("train", "molecule", "--data", files / "a.pdb", *out)
-    assert "has a meaning for proteins only" in refuses("fine-tune", model_folder, "--data", files / "a.pdb", *out)
+    for option in (["--data", files / "a.pdb"], ["--energy", "amber14-obc2"], ["--snapshots", 3]):
+        assert f"{option[0]} has a meaning for proteins only" in refuses("fine-tune", model_folder, *option, *out)
     assert "give both" in refuses("fine-tune", model_folder, *out)
     assert "got no data of proteins" in refuses("fine-tune", model, *out)
     for option in (["--features", "none"], ["--chains", "A"], ["--all-atom"], ["--side-chains", "rigid"]):
@@ -208,7 +262,8 @@ def test_a_chain_too_long_for_memory_is_refused_with_what_it_needs(refuses, run,
     sentence = refuses(*arguments)
     assert "a chain of 300 residues needs about" in sentence
     assert "take a shorter chain" in sentence
-    # features of all pairs may not fit themselves
+    # features of a provider may still not fit
+    monkeypatch.setattr(memory, "free_memory", lambda: 2**34)
     monkeypatch.setattr(sources, "condition", _no_memory)
     sentence = refuses(*arguments)
     assert "memory is too short for the features" in sentence
@@ -256,6 +311,7 @@ def test_pages_are_those_of_proteins(run, refuses, model, exact, files, folders,
     assert done.exit_code == 0, done.output
     assert "report.html" in done.stdout
     assert "hypothesis" in (tmp_path / "path" / "report.html").read_text()
+    assert (tmp_path / "path" / "path.gif").read_bytes().startswith(b"GIF89a")
 
 
 def test_log_densities_come_along_the_path(run, model, files, tmp_path):
@@ -265,6 +321,36 @@ def test_log_densities_come_along_the_path(run, model, files, tmp_path):
     assert "log-density: " in done.stdout
     with (tmp_path / "path" / "path.csv").open() as file:
         assert all(np.isfinite(float(row["log-density (nats)"])) for row in csv.DictReader(file))
+
+
+def test_energies_come_along_the_path(run, refuses, model, files, tmp_path):
+    ends = [
+        "interpolate",
+        files / "a.pdb",
+        files / "b.pdb",
+        "--steps",
+        2,
+        "--network-steps",
+        2,
+        "--model",
+        model,
+        "--no-report",
+    ]
+    assert "unknown force field 'amber14'; did you mean" in refuses(*ends, "--energy", "amber14", "-o", tmp_path / "path")
+    assert not (tmp_path / "path").exists()
+    done = run(*ends, "--energy", "amber14-obc2", "-o", tmp_path / "path")
+    assert done.exit_code == 0, done.output
+    assert "potential energies of amber14-obc2, backbone held: " in done.stdout
+    files = {file.name for file in (tmp_path / "path").iterdir()}
+    assert files == {"path.pdb", "path.xtc", "path.csv", "all-atom.pdb", "all-atom.xtc", "relaxation.csv", "all-atom-blocks"}
+    with (tmp_path / "path" / "path.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    with (tmp_path / "path" / "relaxation.csv").open() as file:
+        reported = list(csv.DictReader(file))
+    for row, expected in zip(rows, reported, strict=True):
+        assert float(row["energy relaxed (kcal/mol)"]) == pytest.approx(23.060548 * float(expected["energy_after"]), rel=1e-4)
+        assert float(row["energy as built (kcal/mol)"]) >= float(row["energy relaxed (kcal/mol)"])
+        assert (row["clashes relaxed"], row["relaxation"]) == (expected["clashes_after"], expected["status"])
 
 
 def test_a_path_between_two_proteins_is_refused(refuses, model, model_folder, files, tmp_path):
@@ -361,3 +447,32 @@ def test_the_lists_are_those_of_the_package():
     assert set(NAMED) == set(ENGINES)
     assert (protein_training.CROP, protein_training.BUDGET) == (protein.CROP, protein.BUDGET)
     assert set(protein_training.SIZES) <= set(FrameNetworkConfig.__dataclass_fields__)
+
+
+def test_features_may_be_missing_if_training_allows_it(run, refuses, files, tmp_path):
+    folder = tmp_path / "features"
+    folder.mkdir()
+    np.save(folder / "a_single.npy", np.load(files / "single.npy"))
+    options = ["--data", files / "a.pdb", "--data", files / "other.pdb", "--features", folder]
+    assert "holds no features of 'other'" in refuses("train", "protein", *options, "-o", tmp_path / "run", *TINY, *NETWORK)
+    assert "has a meaning for proteins only" in refuses("train", "molecule", "--feature-dropout", 0.5, "-o", tmp_path / "run")
+    assert "feature_dropout: got 2.0" in refuses(
+        "train", "protein", *options, "--feature-dropout", 2, "-o", tmp_path / "run", *TINY, *NETWORK
+    )
+    assert not (tmp_path / "run").exists()
+    done = run("train", "protein", *options, "--allow-missing-features", "-o", tmp_path / "run", *TINY, *NETWORK)
+    assert done.exit_code == 0, done.output
+    assert load(tmp_path / "run").network["optional_features"] is True
+    tuned = run("fine-tune", tmp_path / "run", "--data", files / "b.pdb", "-o", tmp_path / "tuned", *TINY)
+    assert tuned.exit_code == 0, tuned.output
+
+
+def test_a_chain_too_long_is_refused_before_its_features_are_read(refuses, model, tmp_path, monkeypatch):
+    from equilibra.systems.protein import memory
+
+    monkeypatch.setattr(memory, "free_memory", lambda: 2**28)
+    (tmp_path / "features").mkdir()
+    said = sample(refuses, model, tmp_path / "out", "A" * 20_000, "--outside-scope", "--features", tmp_path / "features")
+    assert "a chain of 20000 residues needs about" in said
+    assert "holds no features" not in said
+    assert not (tmp_path / "out").exists()

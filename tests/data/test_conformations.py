@@ -114,5 +114,42 @@ def test_impossible_data_are_refused():
             Conformations(system(4), x, broken)
     with pytest.raises(InputError, match="no system"):
         ConformationData([])
-    with pytest.raises(InputError, match="all or none"):
-        ConformationData([conformations(4, 5), conformations(3, 5, forces=True)])
+    joint = {"trans": torch.zeros(2, 4, 3), "rot": torch.eye(3).expand(2, 4, 3, 3)}
+    one = Conformations(system(4), joint, {"trans": torch.zeros(2, 4, 3)})
+    both = Conformations(system(4), joint, {name: torch.zeros(2, 4, 3) for name in joint})
+    with pytest.raises(InputError, match="forces of different fields"):
+        ConformationData([one, both])
+
+
+@pytest.mark.parametrize("tokens", [3, 5], ids=["padded", "one system"])
+def test_samples_with_and_without_forces_are_told_apart(tokens):
+    data = ConformationData(
+        [conformations(5, 30), conformations(tokens, 40, forces=True, seed=7)], bucket=8, weights=[3.0, 1.0]
+    )
+    assert data.has_forces
+    batch = data.batch(4000, generator=seeded(2))
+    x, known = batch.state.fields["pos"], batch.known
+    assert x.shape[1] == (8 if tokens == 3 else 5)
+    share = float(known.double().mean())
+    assert abs(share - 0.25) < 4 * (0.25 * 0.75 / 4000) ** 0.5
+    assert torch.equal(batch.forces["pos"], torch.where(known[:, None, None], -2.0 * x, torch.zeros_like(x)))
+    # the rows of one entry are spread over the batch, and each is one of its frames
+    halves = known[:2000].double().mean(), known[2000:].double().mean()
+    assert abs(halves[0] - halves[1]) < 4 * (2 * 0.25 * 0.75 / 2000) ** 0.5
+    for entry, rows in zip(data.entries, (~known, known), strict=True):
+        own = entry.positions[:, None] == x[rows][:50][None, :, : entry.positions.shape[1]]
+        assert (own.flatten(2).all(2).sum(0) == 1).all()
+    part = batch.rows(torch.argsort(known, descending=True, stable=True)[:10])
+    assert part.known.all()
+    assert torch.equal(batch.to("cpu").known, known)
+
+
+def test_forces_of_all_samples_need_no_telling():
+    entries = [conformations(5, 9, forces=True), conformations(5, 9, forces=True, seed=1)]
+    batch = ConformationData(entries, bucket=8).batch(40, generator=seeded(0))
+    assert batch.known is None
+    assert batch.state.mask("pos") is None
+    assert torch.equal(batch.forces["pos"], -2.0 * batch.state.fields["pos"])
+    bare = ConformationData([conformations(5, 9), conformations(7, 9)], bucket=8).batch(40, generator=seeded(0))
+    assert bare.known is None
+    assert not bare.forces

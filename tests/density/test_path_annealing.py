@@ -6,13 +6,14 @@ import pytest
 import torch
 from known import seeded, tensor
 
-from equilibra.density.path_annealing import anneal_paths, lineage_effective_size
+from equilibra.density.path_annealing import anneal_paths
 from equilibra.density.path_weights import draw_weighted, fit_variances, path_kernels
 from equilibra.diffusion.schedule import VarianceExploding
 from equilibra.errors import DivergenceError, InputError
 from equilibra.sampling.grid import GridConfig, noise_grid
 from equilibra.state import State
 from equilibra.testing import GaussianMixture
+from equilibra.thermo.weights import effective_sample_size, lineage_log_weights
 
 SCHEDULE = VarianceExploding(sigma_min=0.05, sigma_max=8.0)
 
@@ -65,7 +66,7 @@ def test_a_model_whose_weights_are_of_no_use_gives_the_right_distribution():
     rows = []
     for seed in range(populations):
         made = anneal_paths(model, like(n, axes), kernels, quartic, generator=seeded(seed), moves=4, lambdas=lambdas)
-        lineages = lineage_effective_size(made.log_weights, made.ancestors)
+        lineages = effective_sample_size(lineage_log_weights(made.log_weights, made.ancestors)).value
         assert 1.0 <= lineages <= ess(made.log_weights) * n + 1e-6
         w, x = torch.exp(made.log_weights - axes * 2.0265)[:, None], made.state.fields["x"]
         rows.append(torch.stack([w.mean(), (w * x**2).mean(), (w * (x < 0)).mean()]))

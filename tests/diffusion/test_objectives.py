@@ -1,3 +1,4 @@
+import dataclasses
 import math
 
 import pytest
@@ -248,6 +249,28 @@ def test_forces_are_refused_on_curved_spaces_and_need_classes():
     bare = TrainingBatch(batch.state, batch.features, batch.forces, None)
     with pytest.raises(ConfigError, match="class"):
         ScoreMatching(d.process, NoiseLevels(), forces=True)(Exact(d), bare, generator=seeded(1))
+
+
+def test_samples_without_forces_are_denoised_and_teach_the_mixture_nothing():
+    d = bimodal()
+    batch = batch_of(d, 60, seeded(0))
+    known = torch.arange(60) % 3 == 0
+    made = []
+    for rest in (0.0, 1e6):
+        forces = torch.where(known[:, None, None], batch.forces["x"], rest)
+        objective = ScoreMatching(d.process, NoiseLevels(), forces=True).train()
+        set_weight(objective, 0.5)
+        some = dataclasses.replace(batch, forces={"x": forces}, known=known)
+        made.append((objective(Exact(d), some, generator=seeded(1))["loss"], objective.mixture.numerator.clone()))
+    assert torch.equal(made[0][0], made[1][0])
+    assert torch.equal(made[0][1], made[1][1])
+    assert not torch.equal(made[0][1], torch.full_like(made[0][1], 0.5))
+    none = dataclasses.replace(batch, forces={"x": torch.zeros_like(batch.forces["x"])}, known=torch.zeros_like(known))
+    objective = ScoreMatching(d.process, NoiseLevels(), forces=True).train()
+    set_weight(objective, 0.5)
+    plain = ScoreMatching(d.process, NoiseLevels())(Exact(d), batch, generator=seeded(1))["loss"]
+    torch.testing.assert_close(objective(Exact(d), none, generator=seeded(1))["loss"], plain)
+    assert torch.equal(objective.mixture.numerator, torch.full_like(objective.mixture.numerator, 0.5))
 
 
 def padded_batch(process):

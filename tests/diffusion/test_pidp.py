@@ -1,3 +1,4 @@
+import dataclasses
 import math
 
 import pytest
@@ -35,13 +36,14 @@ def mixture(schedule=VE):
     return GaussianMixture(WEIGHTS, means, tensor([0.6, 0.4]), schedule=schedule)
 
 
-def frames():
+def frames(sigma_min=0.05):
     turns = so3.uniform((2,), generator=seeded(5), dtype=torch.float64)
     laws = {
         "place": GaussianComponents(tensor([[0.5, 0.0, 0.1], [-0.5, 0.3, 0.2]]), tensor([0.6, 0.4])),
         "turn": IGSO3Components(turns, tensor([0.5, 0.7])),
     }
-    return JointDistribution(WEIGHTS, laws, {"place": VE, "turn": VarianceExploding(sigma_min=0.05, sigma_max=3.0)})
+    place = VE if sigma_min == 0.05 else VarianceExploding(sigma_min=sigma_min, sigma_max=VE.sigma_max)
+    return JointDistribution(WEIGHTS, laws, {"place": place, "turn": VarianceExploding(sigma_min=sigma_min, sigma_max=3.0)})
 
 
 def batch_of(d, n, seed=0, factor=1.0):
@@ -195,6 +197,59 @@ def test_structures_with_large_forces_are_left_out():
     assert out["loss_force"] < 1e-15
     everything = PIDP(d.process, NoiseLevels(), PIDPConfig(fraction=1.0, data=0.0, residual=0.0))
     assert everything(Exact(d), TrainingBatch(batch.state, NO_FEATURES, {"x": forces}), generator=seeded(0))["loss_force"] > 1.0
+
+
+@pytest.mark.parametrize("faithful", [False, True])
+def test_samples_without_forces_are_data_alone(faithful):
+    d = mixture()
+    batch = batch_of(d, 12)
+    known = torch.arange(12) % 4 == 1
+    config = PIDPConfig.faithful(corrected=True) if faithful else PIDPConfig(fraction=1.0)
+    config = dataclasses.replace(config, data=0.0)
+
+    def wrong(state, t, features):
+        return Prediction({"x": 1.1 * d(state, t).displacements["x"]})
+
+    x = batch.state.fields["x"].clone().requires_grad_(True)
+    forces = torch.where(known[:, None, None], batch.forces["x"], torch.zeros_like(x)).requires_grad_(True)
+    some = dataclasses.replace(batch, state=State({"x": x}), forces={"x": forces}, known=known)
+    out = PIDP(d.process, NoiseLevels(), config)(wrong, some, generator=seeded(0))
+    for gradient in torch.autograd.grad(out["loss"], (x, forces)):
+        moved = gradient.flatten(1).abs().amax(1)
+        assert torch.equal(moved > 0, known)
+    assert out["kept"] == pytest.approx(3 / 12)
+    # the rows with forces are those that a fraction of the batch sees
+    few = PIDP(d.process, NoiseLevels(), dataclasses.replace(config, fraction=0.25))(Exact(d), some, generator=seeded(0))
+    assert few["kept"] == 1.0
+    none = dataclasses.replace(some, known=torch.zeros_like(known))
+    objective = PIDP(d.process, NoiseLevels(), dataclasses.replace(config, data=1.0))
+    out = objective(Exact(d), none, generator=seeded(0))
+    assert out["loss"] == out["loss_data"]
+    assert out["loss_residual"] == out["loss_force"] == out["kept"] == 0.0
+    assert objective.least_force == torch.finfo(torch.float32).max
+    assert objective.growth is None or torch.equal(objective.growth.moments, torch.zeros(5, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("smoothed", [False, True])
+def test_where_the_noise_is_wide_only_noised_structures_know_the_force(smoothed):
+    """The best factor of the exact score of a smoothed density, on R^3 x SO(3), against forces of the density without noise."""
+    d, clean = frames(0.3), frames(1e-4)
+    objective = PIDP(d.process, NoiseLevels(), PIDPConfig(data=0.0, residual=0.0, fraction=1.0, smoothed=smoothed))
+    factors = []
+    for seed in range(16):
+        batch = batch_of(clean, 200, seed)
+        losses = []
+        for factor in (-1.0, 0.0, 1.0):
+
+            def denoiser(state, t, features, factor=factor):
+                return Prediction({name: factor * v for name, v in d(state, t).displacements.items()})
+
+            losses.append(objective(denoiser, batch, generator=seeded(seed))["loss_force"])
+        below, zero, above = losses
+        factors.append(float((below - above) / 4.0 / ((below + above) / 2.0 - zero)))
+    best = torch.tensor(factors)
+    z = float((best.mean() - 1.0) / (best.std() / len(best) ** 0.5))
+    assert abs(z) < 4 if smoothed else z > 8
 
 
 def test_the_growth_is_fitted_and_divided_out():

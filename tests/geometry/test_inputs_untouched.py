@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from equilibra.geometry import chirality, igso3, lattice, periodic, so3, superposition, torus
+from equilibra.geometry import chirality, igso3, lattice, periodic, reduction, so3, superposition, torus
 
 V = (5, 3)
 M = (5, 3, 3)
@@ -31,6 +31,7 @@ CASES = {
     "standardise": (lattice.standardise, M, S, S),
     "unstandardise": (lattice.unstandardise, M, S, S),
     "density_scale": (lambda n: lattice.density_scale(n, 0.1), S),
+    "reduced_basis": (reduction.reduced_basis, M),
     "plane_spacings": (periodic.plane_spacings, M),
     "minimum_image": (periodic.minimum_image, V),
     "minimum_image_distance": (periodic.minimum_image_distance, V, V, M),

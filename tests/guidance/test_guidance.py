@@ -208,7 +208,9 @@ class TestProperties:
     def test_doubts_of_an_extrapolation(self):
         known = Property("gap", DIRECT.compute, "eV", known=(0.0, 6.0))
         assert Guide(known, Value(0.5, 3.0)).doubts() is None
-        assert "9 ± 0.5 eV lies outside 0 to 6" in str(Guide(known, Value(0.5, 9.0)).doubts())
+        assert "gap: 9 eV lies outside 0 to 6" in str(Guide(known, Value(0.5, 9.0)).doubts())
+        assert "gap: -1 and 7 eV lie outside" in str(Guide(known, Range(0.5, -1.0, 7.0)).doubts())
+        assert Guide(known, Extreme(0.5, 1)).doubts() is None
 
 
 def test_classifier_free_guidance_extrapolates():

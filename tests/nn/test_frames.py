@@ -105,6 +105,53 @@ def test_every_feature_is_read(scope, name):
     assert min(invariance.relative_errors(two, one).values()) > 1e-4
 
 
+def test_without_features_a_system_sees_the_same_whatever_its_neighbours_have():
+    (rich, state), (bare, other) = protein(5, 7, extra=True), protein(4, 8)
+    function = denoiser(**EXTRA, optional_features=True)
+    known, alone = (displacements(function, x, T, f.shared()) for x, f in ((state, rich), (other, bare)))
+    zeros = Features(
+        node={**bare.node, "extra": torch.zeros(4, 5, dtype=torch.float64)},
+        pair={**bare.pair, "extra": torch.zeros(4, 4, 7, dtype=torch.float64)},
+    )
+    told = zeros.with_extra_known(torch.tensor(0.0))
+    assert largest_error(displacements(function, other, T, told.shared()), alone) == 0.0
+    # but for what is told, zeros would be features
+    assert largest_error(displacements(function, other, T, zeros.shared()), alone) > 1e-3
+    both = Features.collate([rich.with_extra_known(torch.tensor(1.0)), told])
+    fields = {
+        name: torch.cat([state.fields[name], torch.cat([other.fields[name], state.fields[name][:, :1]], dim=1)])
+        for name in FIELDS
+    }
+    got = displacements(function, State(fields, dict.fromkeys(FIELDS, both.mask)), T.repeat(2), both)
+    assert largest_error({name: value[:1] for name, value in got.items()}, known) < 1e-10
+    assert largest_error({name: value[1:, :4] for name, value in got.items()}, alone) < 1e-10
+
+
+def test_samples_of_one_system_may_lose_their_features():
+    rich, state = protein(5, 7, extra=True)
+    function = denoiser(**EXTRA, optional_features=True)
+    lost = Features({"residue": rich.node["residue"]}, {"offset": rich.pair["offset"]})
+    twice = State({name: torch.cat([value, value]) for name, value in state.fields.items()})
+    some = rich.shared().with_extra_known(torch.tensor([0.0, 1.0]))
+    got = displacements(function, twice, T.repeat(2), some)
+    without = displacements(function, state, T, lost.shared())
+    assert largest_error({name: value[:1] for name, value in got.items()}, without) < 1e-10
+    known = displacements(function, state, T, rich.shared())
+    assert largest_error({name: value[1:] for name, value in got.items()}, known) < 1e-10
+    for module in (function.network.trunk.pair_extra, function.network.trunk.extra):
+        invariance.randomise_parameters_(module, generator=seeded(9))
+    assert largest_error(displacements(function, state, T, lost.shared()), without) == 0.0
+    assert largest_error(displacements(function, state, T, rich.shared()), known) > 1e-3
+
+
+def test_features_are_optional_for_networks_made_so():
+    _, state = protein(5, 7)
+    with pytest.raises(ShapeError, match="real-valued pair features"):
+        displacements(denoiser(**EXTRA), state, T, protein(5, 7)[0].shared())
+    with pytest.raises(ConfigError, match="optional_features is true, but there are none"):
+        fresh(optional_features=True)
+
+
 def test_conditions_and_both_noise_levels_are_read():
     features, state = protein(5, 8)
     network = denoiser(conditions=1).network

@@ -1,6 +1,7 @@
 """The reports of proteins: ensembles and paths, from frames to a page."""
 
 import base64
+import dataclasses
 import json
 import re
 from html.parser import HTMLParser
@@ -15,6 +16,7 @@ from equilibra.report.backbone_profile import backbone_profile
 from equilibra.report.from_ensemble import REPORTS, module_of, write_report
 from equilibra.report.from_protein import report_data
 from equilibra.report.path import PATHS, write_path_report
+from equilibra.report.path_picture import seen_from_the_side, write_path_gif
 from equilibra.report.path_plot import PathSeries, path_plot
 from equilibra.report.protein_plots import residue_ticks
 from equilibra.report.relaxation import read_relaxation
@@ -26,7 +28,9 @@ from equilibra.systems.protein.all_atom_ensemble import COLUMNS
 from equilibra.systems.protein.ensemble import ProteinEnsemble
 from equilibra.systems.protein.frames import extended_frames, written_atoms
 from equilibra.systems.protein.interpolate import ProteinPath
+from equilibra.systems.protein.path_energies import PathEnergies
 from equilibra.systems.protein.sources import protein_system
+from equilibra.units import KCAL_PER_MOL_EV
 
 SECTIONS = (
     "Structures",
@@ -297,6 +301,67 @@ def test_a_path_is_a_movie(system, tmp_path):
         np.linalg.norm(x[:, 1::4] - x[:1, 1::4], axis=-1), np.linalg.norm(expected - expected[:1], axis=-1), atol=0.03
     )
     assert len(movie["labels"]) == 8
+
+
+def test_energies_of_a_path_are_shown_and_said_to_be_no_free_energies(system, tmp_path):
+    energies = PathEnergies(
+        force_field="amber14-obc2",
+        built=np.full(8, 1e4),
+        relaxed=np.array([-3.0, -2.0, np.nan, -1.0, -2.5, -2.0, -2.0, -4.0]) * KCAL_PER_MOL_EV,
+        ca_moved=np.full(8, 0.05),
+        clashes=np.stack([np.arange(8), np.zeros(8, dtype=int)], axis=1),
+        status=np.array(["relaxed", "relaxed", "failed", *["relaxed"] * 4, "suspect"]),
+    )
+    path = dataclasses.replace(make_path(system), energies=energies)
+    assert energies.summary().endswith("6 relaxed, 1 suspect, 1 failed; above the lowest, 1 kcal/mol at A, 0 at B, 3 at most")
+    assert list(path.columns)[-6:] == list(energies.columns)
+    text = write_path_report(path, tmp_path / "path.html").read_text(encoding="utf-8")
+    for expected in (
+        "potential energies with implicit solvent",
+        "no free energies",
+        "energy relaxed (kcal/mol)",
+        "suspect",
+        "−2.50",
+    ):
+        assert expected in text, expected
+    vacuum = dataclasses.replace(path, energies=dataclasses.replace(energies, force_field="amber14-vacuum"))
+    assert "implicit solvent" not in write_path_report(vacuum, tmp_path / "path.html").read_text(encoding="utf-8")
+
+
+def test_a_picture_goes_there_and_back(system, tmp_path):
+    from PIL import Image
+
+    path = make_path(system)
+    x = path.ensemble.positions.copy()
+    x[3] = np.nan
+    path = dataclasses.replace(path, ensemble=ProteinEnsemble(system=system, positions=x))
+    with Image.open(write_path_gif(path, tmp_path / "path.gif")) as picture:
+        assert (picture.n_frames, picture.size) == (2 * 7 - 2, (520, 440))
+        first = np.asarray(picture.convert("RGB"))
+        picture.seek(6)
+        last = np.asarray(picture.convert("RGB"))
+        picture.seek(7)
+        assert not np.array_equal(np.asarray(picture.convert("RGB")), last)
+    assert not np.array_equal(first, last)
+    # the tube is violet at its beginning
+    assert (np.abs(first.astype(int) - [72, 36, 117]).max(axis=-1) < 40).sum() > 20
+    nothing = dataclasses.replace(path, ensemble=ProteinEnsemble(system=system, positions=np.full_like(x, np.nan)))
+    with pytest.raises(InputError, match="no conformation has finite coordinates"):
+        write_path_gif(nothing, tmp_path / "none.gif")
+    assert not (tmp_path / "none.gif").exists()
+
+
+def test_a_picture_is_turned_and_not_mirrored():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(20, 3)) * [1.0, 3.0, 8.0]
+    turn = np.linalg.qr(rng.normal(size=(3, 3)))[0]
+    turn *= np.linalg.det(turn)
+    seen = seen_from_the_side(np.stack([x, x @ turn.T + 4.0]))
+    np.testing.assert_allclose(seen[1], seen[0], atol=1e-9)
+    spread = seen[0].var(axis=0)
+    assert spread[0] > spread[1] > spread[2]
+    volume = [np.linalg.det(y[1:4] - y[0]) for y in (x, seen[0])]
+    assert volume[1] == pytest.approx(volume[0], rel=1e-9)
 
 
 def test_broken_steps_are_left_out_of_the_movie(system, tmp_path):

@@ -122,3 +122,62 @@ def test_weights_have_a_section_with_their_verdict(system):
     assert "path_weights" not in told.provenance
     # equal weights are none
     assert not any(section.title == "Weights" for section in molecule_report(report_data(make(system))).sections)
+
+
+def guided_ensemble(system, *, corrected, log_weights=None):
+    values = np.linspace(2.0, 3.0, 80)
+    row = {
+        "name": "distance:1,5",
+        "unit": "Å",
+        "target": "2.5 ± 0.1 Å",
+        "strength": 2.0,
+        "bounds": [2.4, 2.6],
+        "mean": 2.5,
+        "deviation": 0.29,
+        "share": 0.2,
+    }
+    row |= {"weighted_mean": 2.51, "weighted_deviation": 0.1, "weighted_share": 0.7} if corrected else {}
+    record = {
+        "corrected": corrected,
+        "guides": [row, {**row, "name": "size", "target": "large", "bounds": None, "share": None, "weighted_share": None}],
+    }
+    weights = {
+        "n": 79,
+        "ess": 12.0,
+        "ess_fraction": 0.15,
+        "pareto_k": None,
+        "sentence": "The weights are usable.",
+        "log_evidence": -2.0,
+    }
+    weights |= {"log_evidence_error": 0.25, "drawn": 80, "rejected": 1, "populations": 4}
+    ensemble = make(system, log_weights=log_weights, values={"distance:1,5": values, "size": values**2})
+    return dataclasses.replace(
+        ensemble, provenance={**ensemble.provenance, "guidance": {**record, **(weights if corrected else {})}}
+    )
+
+
+def test_guided_samples_have_a_section_with_their_wish(system):
+    log_weights = np.random.default_rng(5).normal(size=80)
+    data = report_data(guided_ensemble(system, corrected=True, log_weights=log_weights))
+    assert data.weight_verdict == "The weights are usable."
+    assert data.weight_facts["effective sample size"] == "12 of 79 (15.0 %)"
+    assert data.weight_facts["Pareto k"] == "not fitted"
+    assert data.weight_facts["average likelihood of the model's samples, ln"] == "-2.00 ± 0.25"
+    assert "guidance" not in data.provenance
+    assert [item.name for item in data.guided] == ["distance:1,5 (Å)", "size (Å)"]
+    sections = {section.title: section for section in molecule_report(data).sections}
+    words, table, figure = sections["Guidance"].elements
+    assert "not of equilibrium" in words.text
+    assert table.rows[0][:4] == ["distance:1,5 (Å)", "2.5 ± 0.1 Å, to the power of 2", "2.5 ± 0.29", "2.51 ± 0.1"]
+    assert table.rows[0][4:] == ["20.0 %", "70.0 %"]
+    assert table.rows[1][4:] == [None, None]
+    assert figure.image.startswith(b"\x89PNG")
+    guess = {s.title: s for s in molecule_report(report_data(guided_ensemble(system, corrected=False))).sections}
+    assert "Weights" not in guess
+    assert "a guess" in guess["Guidance"].elements[0].text
+    assert guess["Guidance"].elements[1].rows[0] == [
+        "distance:1,5 (Å)",
+        "2.5 ± 0.1 Å, to the power of 2",
+        "2.5 ± 0.29",
+        "20.0 %",
+    ]

@@ -7,27 +7,23 @@ import math
 import numpy as np
 import pytest
 import torch
+from gaussian_molecule import make
 
 import equilibra
 from equilibra.density.path_weights import draw_weighted
-from equilibra.diffusion.denoiser import Prediction
 from equilibra.diffusion.process import Field, Process
 from equilibra.diffusion.schedule import VarianceExploding
 from equilibra.diffusion.space import Torus
 from equilibra.energies.energy import Energy, ReducedEnergy
 from equilibra.errors import ConfigError, InputError, ShapeError, SpaceError
 from equilibra.sampling.choose import SamplerConfig
-from equilibra.sampling.grid import GridConfig
 from equilibra.state.randomness import generator_for
 from equilibra.systems import weighted
 from equilibra.systems.blocks import Block
-from equilibra.systems.card import Card
-from equilibra.systems.model import Model
 from equilibra.systems.molecule import load_ensemble, molecule_system
-from equilibra.systems.molecule.domain import elements, identifier, template
+from equilibra.systems.molecule.domain import template
 from equilibra.systems.molecule.energy import molecule_energy
-from equilibra.systems.molecule.network import FIELD, molecule_process
-from equilibra.systems.scope import Scope
+from equilibra.systems.molecule.network import FIELD
 from equilibra.thermo.free_energy import log_z, log_z_error
 from equilibra.thermo.weights import diagnose
 from equilibra.units import thermal_energy
@@ -35,23 +31,6 @@ from equilibra.units import thermal_energy
 torch.set_num_threads(1)
 KT = thermal_energy(300.0)
 DEGREES = 21  # of eight atoms without their centre
-
-
-class Gaussian:
-    """The exact denoiser of a Gaussian about a conformation."""
-
-    parametrisation = "edm"
-
-    def __init__(self, system, width):
-        self.process, self.width = molecule_process(1.4), width
-        self.centre = torch.tensor(system.reference - system.reference.mean(axis=0)).float()
-        self.conditions = set()
-
-    def __call__(self, state, t, features):
-        if "conditions" in features.graph:
-            self.conditions.add(round(float(features.graph["conditions"]), 6))
-        variance = self.process.sigma(FIELD, t)[:, None, None].float() ** 2
-        return Prediction({FIELD: (self.centre - state.fields[FIELD]) * variance / (variance + self.width**2)})
 
 
 class Spring(Energy):
@@ -71,19 +50,6 @@ class Spring(Energy):
 @pytest.fixture(scope="module")
 def ethane():
     return molecule_system("CC")
-
-
-def make(system, width=0.02, **scope):
-    known = {"systems": (identifier(system),), "elements": elements([system]), "temperature": 300.0}
-    return Model(
-        name="exact",
-        domain="molecule",
-        denoiser=Gaussian(system, width),
-        network={},
-        sampler=SamplerConfig(grid=GridConfig(steps=15, end="flow")),
-        scope=Scope(**{**known, **scope}),
-        card=Card(summary="For tests.", not_good_for="Anything else."),
-    )
 
 
 def test_log_z_of_a_spring_is_exact_and_the_weights_are_good(ethane):

@@ -11,6 +11,7 @@ from equilibra.thermo.weights import (
     diagnose,
     effective_sample_size,
     forward_effective_fraction,
+    lineage_log_weights,
     normalised,
     pareto_k,
     smoothed,
@@ -37,6 +38,15 @@ def test_ends_of_the_effective_size():
     assert effective_sample_size([0.0, -800.0, -900.0]).value == pytest.approx(1.0)
     assert effective_sample_size([0.0, -np.inf, 0.0]).value == pytest.approx(2.0)
     np.testing.assert_allclose(normalised([math.log(3.0), 0.0]), [0.75, 0.25])
+
+
+def test_relatives_count_as_one():
+    log_weights = np.log([1.0, 2.0, 3.0, 4.0]) + 700.0
+    found = lineage_log_weights(log_weights, [7, 2, 7, 2])
+    np.testing.assert_allclose(found, np.log([6.0, 4.0]) + 700.0, rtol=1e-15)
+    np.testing.assert_allclose(lineage_log_weights(log_weights, np.arange(4)), log_weights, rtol=1e-15)
+    assert effective_sample_size(lineage_log_weights(np.zeros(12), np.repeat([0, 1, 2], 4))).value == pytest.approx(3.0)
+    np.testing.assert_array_equal(lineage_log_weights([0.0, -np.inf], [1, 0]), [-np.inf, 0.0])
 
 
 def test_forward_fraction_sees_a_missing_state_and_the_reverse_one_does_not():
@@ -173,6 +183,7 @@ def test_untrusted_weights_are_refused_in_words():
         (lambda: normalised([0.0, np.nan, np.inf]), InputError, "2 of 3 are NaN or .inf, the first at index 1"),
         (lambda: normalised([-np.inf, -np.inf]), InputError, "no sample has any weight"),
         (lambda: normalised([[0.0]]), ShapeError, "one number for each sample"),
+        (lambda: lineage_log_weights(np.zeros(3), [0, 1]), InputError, r"shape \(2,\), expected \(3,\)"),
         (lambda: trimmed(np.zeros(3), 0.5), InputError, "fraction of 0.5"),
         (lambda: forward_effective_fraction([0.0], np.inf), InputError, "log Z"),
     ],

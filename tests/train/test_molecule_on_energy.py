@@ -11,6 +11,7 @@ import torch
 from equilibra.energies.adapters import CallableEnergy
 from equilibra.errors import CheckpointError, InputError, ShapeError
 from equilibra.report.free_energies import free_energy
+from equilibra.state import State
 from equilibra.systems import model as models
 from equilibra.systems.molecule.runs import load_runs
 from equilibra.systems.molecule.system import molecule_system
@@ -120,10 +121,63 @@ def test_weighted_samples_and_the_judgement_agree_on_log_z(water):
     assert low < record["log_z"] < high + 5.0
 
 
-def test_a_model_of_several_temperatures_is_not_fine_tuned_on_one(trained, ethanol, config, tmp_path):
-    with pytest.raises(InputError, match="fine-tune: the model 'tiny' knows a range of temperatures"):
-        fine_tune(trained[0], [ethanol], tmp_path / "run", config())
+@pytest.mark.parametrize("temperature", [None, 375.0])
+def test_a_model_of_several_temperatures_is_fine_tuned_at_one(trained, ethanol, config, tmp_path, temperature):
+    model, _, _ = trained
+    before = {name: value.clone() for name, value in model.denoiser.network.state_dict().items()}
+    # a learning rate of nearly zero: what comes out is what went in
+    frozen = fine_tune(
+        model, [ethanol], tmp_path / "run", config(steps=2, learning_rate=1e-12, weight_decay=0.0), temperature=temperature
+    )
+    kelvin = temperature or 300.0
+    assert (frozen.scope.temperature, frozen.scope.temperatures) == (kelvin, None)
+    assert f"40 conformations of 1 molecule(s) at {kelvin:g} K" in frozen.card.summary
+    assert frozen.network == {**model.network, "conditions": 0}
+    assert all(torch.equal(value, before[name]) for name, value in model.denoiser.network.state_dict().items())
+    system = molecule_system("CCO")
+    x = torch.randn(4, system.atoms, 3, generator=torch.Generator().manual_seed(0))
+    state, t = State({"pos": x - x.mean(1, keepdim=True)}), torch.tensor([0.1, 0.4, 0.6, 0.9])
+    old, new, other = (
+        made.bind(system, temperature=asked)(state, t).displacements["pos"]
+        for made, asked in ((model, kelvin), (models.load(tmp_path / "run"), kelvin), (model, 450.0))
+    )
+    assert float((new - old).abs().max()) < 1e-6 * float(old.abs().max())
+    assert float((other - old).abs().max()) > 1e-4 * float(old.abs().max())
+    with pytest.raises(InputError, match=f"knows one temperature, {kelvin:g} K"):
+        frozen.sample("CCO", 1, temperature=450.0)
+    # the data are the same, but not where the training starts
+    plain = dataclasses.replace(ethanol, forces=())
+    tune = config(steps=2, forces=False)
+    fine_tune(model, [plain], tmp_path / "plain", tune, temperature=kelvin)
+    with pytest.raises(CheckpointError, match=f"start_temperature is {kelvin}, this run's is 450"):
+        fine_tune(model, [plain], tmp_path / "plain", tune, temperature=450.0)
+
+
+@pytest.mark.parametrize("temperature", [299.0, 451.0, 0.0, math.nan])
+def test_a_temperature_outside_its_range_is_refused(trained, ethanol, config, tmp_path, temperature):
+    with pytest.raises(
+        InputError, match=f"temperature: got {temperature:g} K, but the model 'tiny' was trained from 300 to 450 K; give one of"
+    ):
+        fine_tune(trained[0], [ethanol], tmp_path / "run", config(), temperature=temperature)
     assert not (tmp_path / "run").exists()
+
+
+def test_at_its_one_temperature_a_model_is_itself(trained, ethanol, config, tmp_path):
+    warm = trained[0].at_temperature(330.0)
+    assert (warm.scope.temperature, warm.scope.temperatures, warm.sha256) == (330.0, None, "")
+    assert warm.at_temperature(330.0) is warm.at_temperature() is warm
+    with pytest.raises(InputError, match="knows one temperature, 330 K"):
+        warm.at_temperature(300.0)
+    warm.save(tmp_path / "warm")
+    read = models.Model.read(tmp_path / "warm")
+    assert read.scope == warm.scope
+    assert read.network["conditions"] == 0
+    # without a temperature the data have that of the model
+    tuned = fine_tune(warm, [ethanol], tmp_path / "run", config(steps=1))
+    assert tuned.scope.temperature == 330.0
+    nowhere = dataclasses.replace(warm, scope=dataclasses.replace(warm.scope, temperature=None))
+    with pytest.raises(InputError, match="temperature: got none, and the model 'tiny' has none"):
+        fine_tune(nowhere, [ethanol], tmp_path / "none", config(steps=1))
 
 
 def test_one_rung_makes_a_model_of_one_temperature(config, network, tmp_path):

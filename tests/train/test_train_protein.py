@@ -8,6 +8,7 @@ from equilibra.errors import CheckpointError, ConfigError, InputError
 from equilibra.systems import model as models
 from equilibra.systems.protein.data.backbones import Backbones
 from equilibra.systems.protein.frames import extended_frames, written_atoms
+from equilibra.systems.protein.network import protein_denoiser, protein_network_config
 from equilibra.systems.protein.providers import ArrayProvider
 from equilibra.systems.protein.sources import protein_system
 from equilibra.train import protein as proteins
@@ -117,6 +118,28 @@ def test_fine_tuning_starts_from_the_weights_and_leaves_the_model_alone(tiny, co
     assert not any(p.requires_grad for p in model.denoiser.parameters())
     assert tuned.name == "mine"
     assert tuned.scope.transferable
+
+
+@pytest.mark.parametrize("temperature", [None, 340.0])
+def test_a_model_of_several_temperatures_is_fine_tuned_at_one(tiny, config, tmp_path, temperature):
+    network = protein_network_config(**SIZE, conditions=1)
+    model = dataclasses.replace(
+        tiny[0],
+        denoiser=protein_denoiser(tiny[0].process, network, seed=3),
+        network=dataclasses.asdict(network),
+        scope=dataclasses.replace(tiny[0].scope, temperature=320.0, temperatures=(320.0, 450.0)),
+    )
+    data = [ProteinEntry(data=[backbones("WKLMNAG", 8)])]
+    frozen = fine_tune_protein(model, data, tmp_path / "run", config(steps=1, learning_rate=1e-12), temperature=temperature)
+    kelvin = temperature or 320.0
+    assert (frozen.scope.temperature, frozen.scope.temperatures) == (kelvin, None)
+    assert frozen.network["conditions"] == 0
+    expected = model.at_temperature(kelvin).denoiser.network.state_dict()
+    for name, value in frozen.denoiser.network.state_dict().items():
+        torch.testing.assert_close(value, expected[name], atol=1e-9, rtol=0.0)
+    with pytest.raises(InputError, match="temperature: got 300 K, but the model 'tiny' was trained from 320 to 450 K"):
+        fine_tune_protein(model, data, tmp_path / "cold", config(steps=1), temperature=300.0)
+    assert not (tmp_path / "cold").exists()
 
 
 def test_extra_features_set_the_width_of_the_network(config, tmp_path, tiny):

@@ -89,7 +89,7 @@ def sample_set(
         lengths: Numbers of frames of the runs of a time series, which the samples are joined from; None for independent samples.
         series: Numbers (n) or vectors (n, d), by name, whose slowest decides the length of the blocks of a time series.
         block: The length of a block in frames; by default it is estimated for a time series. One frame makes the samples independent.
-        families: Indices of samples that depend on each other, such as annealed populations, which a bootstrap draws whole; every sample is in one.
+        families: Indices of samples that depend on each other, such as resampled populations, which a bootstrap draws whole; every sample is in one.
         allow_untrusted: Go on with weights that cannot be trusted.
 
     Raises:
@@ -114,7 +114,7 @@ def sample_set(
     cut = None if block is None or block == 1 else contiguous_blocks(lengths or [n], block)
     if families is not None and len(families) < FEWEST_BLOCKS and not allow_untrusted:
         raise InputError(
-            f"free energy: the samples are of {len(families)} annealed populations, and at least {FEWEST_BLOCKS} are needed for an error bar; draw more "
+            f"free energy: the samples are of {len(families)} resampled populations, and at least {FEWEST_BLOCKS} are needed for an error bar; draw more "
             "blocks, or show the numbers all the same with --allow-untrusted"
         )
     cut = list(families) if families is not None and len(families) > 1 else cut
@@ -124,7 +124,7 @@ def sample_set(
             f"The frames are worth about {n / inefficiency:.0f} independent ones only ({slowest} is the slowest): populations and their error bars "
             "cannot be relied on; simulate longer."
         )
-    kind = "annealed populations" if families is not None else f"contiguous blocks of {block} frames ({words})"
+    kind = "resampled populations" if families is not None else f"contiguous blocks of {block} frames ({words})"
     counted = f"{n if cut is None else len(cut):,} {'conformations' if cut is None else kind}"
     if diagnosis is not None:
         effective = min(diagnosis.ess, n / inefficiency)

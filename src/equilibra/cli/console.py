@@ -1,5 +1,6 @@
 """What people see: summaries on stdout; errors, hints and progress on stderr. Files are for programs."""
 
+import select
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -33,6 +34,16 @@ def say(ctx: typer.Context, text: str = "") -> None:
 def complain(text: str) -> None:
     """Writes a problem to stderr, on one line."""
     typer.echo(f"equilibra: {' '.join(text.split())}", err=True)
+
+
+def unread() -> bool:
+    """Tells whether stdout or stderr is a pipe that is closed at its other end; a `BrokenPipeError` is then no defect."""
+    if not hasattr(select, "poll"):
+        return True  # Windows: there is no asking
+    outputs = select.poll()
+    for descriptor in (1, 2):
+        outputs.register(descriptor, 0)
+    return any(event & (select.POLLERR | select.POLLHUP) for _, event in outputs.poll(0))
 
 
 def table(ctx: typer.Context, columns: Sequence[str], rows: Sequence[Sequence[object]], title: str | None = None) -> None:

@@ -7,11 +7,13 @@ import typer
 
 from equilibra.cli.checks import one_of, present, writable
 from equilibra.cli.console import say
+from equilibra.errors import InputError
 
 NAME = "convert"
 EXAMPLE = (
     "Examples:\n\nequilibra convert dig-protein checkpoint-520k.pth -o dig-protein/\n\n"
-    "equilibra convert dig-features 1ake.pkl -o features/"
+    "equilibra convert dig-features 1ake.pkl -o features/\n\n"
+    "equilibra convert crystals train.csv --deduplicate --without test.csv -o unique.csv"
 )
 
 CONVERTERS = {
@@ -20,21 +22,44 @@ CONVERTERS = {
 }
 """Modules by what they convert; imported when asked for."""
 
+CRYSTALS = "crystals"
+"""What converts files of structures to one table."""
+
 
 def run(
     ctx: typer.Context,
     kind: Annotated[
         str,
         typer.Argument(
-            help="What to convert: dig-protein (the published weights of Distributional Graphormer for proteins), dig-features (its pickles of AlphaFold 2 features).",
+            help="What to convert: dig-protein (the published weights of Distributional Graphormer for proteins), dig-features (its pickles of AlphaFold 2 features), crystals (files of structures, to one table).",
             metavar="KIND",
         ),
     ],
-    source: Annotated[Path, typer.Argument(help="The file to convert. Nothing in it is executed.", metavar="FILE")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write to.")] = Path("converted"),
+    sources: Annotated[
+        list[Path],
+        typer.Argument(help="The file to convert; of crystals one or several. Nothing in it is executed.", metavar="FILE"),
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write to; of crystals the file, .csv or .extxyz.")] = Path(
+        "converted"
+    ),
+    deduplicate: Annotated[
+        bool, typer.Option("--deduplicate", help="Of crystals: keep one structure of each group of duplicates; needs pymatgen.")
+    ] = False,
+    without: Annotated[
+        list[Path] | None,
+        typer.Option("--without", help="Of crystals: leave out structures that this file has too; repeat it for several."),
+    ] = None,
 ) -> None:
-    """Convert published weights to a model folder, or pickled features to arrays."""
-    one_of("kind of file", kind, CONVERTERS)
+    """Convert published weights to a model folder, pickled features to arrays, or files of crystal structures to one table."""
+    one_of("kind of file", kind, (*CONVERTERS, CRYSTALS))
+    if kind == CRYSTALS:
+        from equilibra.cli.crystal_conversion import convert_crystals
+
+        convert_crystals(ctx, sources, out, deduplicate=deduplicate, without=without or [])
+        return
+    if len(sources) != 1 or deduplicate or without:
+        raise InputError(f"convert: '{kind}' takes one file, and neither --deduplicate nor --without, which are for crystals")
+    source = sources[0]
     present(source)
     writable(out)
 

@@ -11,13 +11,20 @@ from equilibra.errors import InputError
 if TYPE_CHECKING:
     from equilibra.systems.model import Model
 
-DEFAULT_MODELS = {"molecule": "molecule-ala2", "protein": "protein-mini"}
+DEFAULT_MODELS = {"molecule": "molecule-ala2", "protein": "protein-mini", "crystal": "crystal-carbon24"}
 """The shipped model that a domain's commands use where none is named."""
 
-FORMATS = {"molecule": ("xtc", "dcd", "npz", "pdb", "sdf", "extxyz"), "protein": ("xtc", "dcd", "npz", "pdb")}
+FORMATS = {
+    "molecule": ("xtc", "dcd", "npz", "pdb", "sdf", "extxyz"),
+    "protein": ("xtc", "dcd", "npz", "pdb"),
+    "crystal": ("extxyz", "cif.zip", "npz"),
+}
 """Formats of a domain's samples."""
 
-PLURAL = {"molecule": "molecules", "protein": "proteins"}
+PLURAL = {"molecule": "molecules", "protein": "proteins", "crystal": "crystals"}
+
+DEFAULT_FORMATS = {"molecule": ("xtc",), "protein": ("xtc",), "crystal": ("extxyz", "cif.zip")}
+"""Formats that samples are written in where none is named."""
 
 
 def default_model(domain: str) -> str:
@@ -82,7 +89,7 @@ def refuse(domain: str, options: Mapping[str, tuple[object, str]]) -> None:
 
 
 def only_molecules(verb: str, source: str, instead: str = "") -> None:
-    """Refuses the folder of a protein's ensemble.
+    """Refuses the folder of an ensemble of a protein or a crystal.
 
     Arguments:
         verb: The command.
@@ -94,8 +101,9 @@ def only_molecules(verb: str, source: str, instead: str = "") -> None:
     """
     from equilibra.systems.ensemble_folder import kind_of
 
-    if kind_of(source) == "protein":
-        raise InputError(f"{verb}: '{source}' holds an ensemble of a protein, and this command is for molecules{instead}")
+    kind = kind_of(source)
+    if kind in ("protein", "crystal"):
+        raise InputError(f"{verb}: '{source}' holds an ensemble of a {kind}, and this command is for molecules{instead}")
 
 
 def chain_names(texts: Sequence[str] | None) -> list[str] | None:
@@ -113,7 +121,12 @@ def chain_names(texts: Sequence[str] | None) -> list[str] | None:
 
 
 def reader_of(
-    domain: str, model: Model, *, features: str | None = None, chains: Sequence[str] | None = None
+    domain: str,
+    model: Model,
+    *,
+    features: str | None = None,
+    chains: Sequence[str] | None = None,
+    check: Callable[[Any], object] = lambda system: None,
 ) -> Callable[..., list[Any]]:
     """Returns the function (source, on_error=...) that reads the systems of one source.
 
@@ -122,6 +135,7 @@ def reader_of(
         model: The model that they are read for.
         features: For proteins, where the extra features come from, as `read_provider` takes it.
         chains: For proteins, names of the chains to take of structures.
+        check: For proteins, what is checked of each before the features are asked for; it raises `InputError`.
 
     Raises:
         InputError: If the features cannot be read.
@@ -131,7 +145,12 @@ def reader_of(
         from equilibra.systems.protein.sources import protein_systems
 
         provider = read_provider(features)
-        return lambda source, on_error: protein_systems(source, provider, chains=chains, on_error=on_error)
+        return lambda source, on_error: protein_systems(source, provider, chains=chains, on_error=on_error, check=check)
+
+    if domain == "crystal":
+        from equilibra.systems.crystal.sources import crystal_systems
+
+        return lambda source, on_error: crystal_systems(source)
 
     from equilibra.systems.domain import domain as module_of
     from equilibra.systems.molecule.system import molecule_systems

@@ -12,9 +12,10 @@ from equilibra.errors import InputError
 NAME = "evaluate"
 EXAMPLE = (
     "Examples:\n\nequilibra evaluate out/ md/\n\nequilibra evaluate my.xtc:my.pdb md/ --json metrics.json\n\n"
-    "equilibra evaluate trp-cage/ md.xtc:md.pdb --native 2jof.pdb"
+    "equilibra evaluate trp-cage/ md.xtc:md.pdb --native 2jof.pdb\n\n"
+    "equilibra evaluate carbon/ validation.csv --training train.csv"
 )
-DOMAINS = ("molecule", "protein")
+DOMAINS = ("molecule", "protein", "crystal")
 
 
 def run(
@@ -26,7 +27,8 @@ def run(
     n: Annotated[
         int | None,
         typer.Option(
-            "-n", help="Largest number of conformations on each side; by default 10,000 of a molecule, 1,000 of a protein."
+            "-n",
+            help="Largest number of conformations on each side; by default 10,000 of a molecule, 1,000 of a protein or of crystals.",
         ),
     ] = None,
     json: Annotated[Path | None, typer.Option("--json", help="Write the numbers to this file, too.")] = None,
@@ -41,9 +43,17 @@ def run(
             "--native", help="Of a protein: its native structure, a PDB or mmCIF file, for TM-score, RMSD and native contacts."
         ),
     ] = None,
+    training: Annotated[
+        Path | None,
+        typer.Option(
+            "--training", help="Of crystals: the structures that the model was trained on, for novelty and the score of memory."
+        ),
+    ] = None,
     domain: Annotated[
         str | None,
-        typer.Option("--domain", help="molecule or protein; by default what the folders say, or what the atoms look like."),
+        typer.Option(
+            "--domain", help="molecule, protein or crystal; by default what the folders say, or what the atoms look like."
+        ),
     ] = None,
 ) -> None:
     """Measure an ensemble against a reference: every number beside its error, its noise floor and a baseline."""
@@ -51,8 +61,9 @@ def run(
     at_least("--seed", seed, 0)
     at_least("--lag", lag, 0)
     one_of("domain", domain, DOMAINS)
-    if native is not None:
-        present(native)
+    for path in (native, training):
+        if path is not None:
+            present(path)
     if json is not None:
         if json.is_dir():
             raise InputError(f"--json: '{json}' is a folder, expected a file")
@@ -60,7 +71,17 @@ def run(
 
     from equilibra.report.evaluation import evaluate
 
-    result = evaluate(a, b, n=n, seed=seed, lag=lag or None, include_rejected=include_rejected, native=native, domain=domain)
+    result = evaluate(
+        a,
+        b,
+        n=n,
+        seed=seed,
+        lag=lag or None,
+        include_rejected=include_rejected,
+        native=native,
+        training=training,
+        domain=domain,
+    )
     say(ctx, result.to_text().rstrip("\n"))
     if json is not None:
         from equilibra.atomic import write_text

@@ -14,6 +14,7 @@ NAME = "fine-tune"
 EXAMPLE = (
     "Examples:\n\nequilibra fine-tune molecule-ala2 --trajectory my.xtc --topology my.pdb -o runs/tuned/\n\n"
     "equilibra fine-tune runs/proteins/model --data my.xtc:my.pdb --temperature 310 -o runs/mine/\n\n"
+    "equilibra fine-tune runs/proteins/model --data structures/ --energy amber14-obc2 -o runs/physical/\n\n"
     "Repeat the command to go on with an interrupted run."
 )
 
@@ -27,7 +28,7 @@ def run(
     forces: options.Forces = None,
     stride: options.Stride = 1,
     skip: options.Skip = 0,
-    temperature: options.Temperature = 300.0,
+    temperature: options.Temperature = None,
     name: Annotated[
         str | None, typer.Option("--name", help="Name of the new model; by default the old one's with `-tuned`.")
     ] = None,
@@ -54,8 +55,14 @@ def run(
     accelerator: options.Accelerator = FINE_TUNING.accelerator,
     data: proteins.Data = None,
     features: proteins.Features = None,
+    feature_dropout: proteins.FeatureDropout = 0.0,
+    allow_missing_features: proteins.AllowMissingFeatures = False,
     crop: proteins.Crop = proteins.CROP,
     budget: proteins.Budget = proteins.BUDGET,
+    energy: proteins.Energy = None,
+    plain_data: proteins.PlainData = None,
+    snapshots: proteins.Snapshots = proteins.SNAPSHOTS,
+    average: proteins.Average = proteins.AVERAGE,
 ) -> None:
     """Train a model further on your own trajectories; the model itself is left as it is."""
     given = dict(locals())
@@ -67,7 +74,7 @@ def run(
     if start.domain == "protein":
         proteins.tune_protein(ctx, start, given, config)
         return
-    for option in options.typed(ctx, proteins.OWN):
+    for option in options.typed(ctx, (*proteins.OWN, "energy")):
         raise InputError(
             f"fine-tune: {option} has a meaning for proteins only, and '{start.name}' is a model of molecules; leave it out"
         )

@@ -72,6 +72,20 @@ def run(
     ] = False,
     probes: Annotated[int, typer.Option("--probes", help="Random probes of the log-densities.", rich_help_panel=PROTEINS)] = 4,
     seed: Annotated[int, typer.Option("--seed", help="Seed of the probes.", rich_help_panel=PROTEINS)] = 0,
+    energy: Annotated[
+        str | None,
+        typer.Option(
+            "--energy",
+            help="Potential energies of this force field, such as amber14-obc2: side chains are placed on each conformation and relaxed, the backbone held.",
+            rich_help_panel=PROTEINS,
+        ),
+    ] = None,
+    gif: Annotated[
+        bool | None,
+        typer.Option(
+            "--gif/--no-gif", help="Draw path.gif, an animated picture; by default with the report.", rich_help_panel=PROTEINS
+        ),
+    ] = None,
 ) -> None:
     """Interpolate between two conformations through the model's latent space: a hypothesis about a transition, not its mechanism."""
     at_least("--steps", steps, 2)
@@ -95,9 +109,16 @@ def run(
         from equilibra.systems.protein.providers import read_provider
 
         options |= {"chains": chosen, "provider": read_provider(features), "log_density": log_density}
-        options |= {"probes": probes, "seed": seed}
+        options |= {"probes": probes, "seed": seed, "energy": energy, "folder": out}
     else:
-        refuse(loaded.domain, {"--features": (features, ""), "--chains": (chains, ""), "--log-density": (log_density, "")})
+        meaningless = {
+            "--features": features,
+            "--chains": chains,
+            "--log-density": log_density,
+            "--energy": energy,
+            "--gif": gif,
+        }
+        refuse(loaded.domain, {name: (value, "") for name, value in meaningless.items()})
     with bar(ctx, "path", 1.0) as shown:
         if loaded.domain == "protein":
             options["progress"] = lambda words: shown.update(0.0, note=words)
@@ -108,6 +129,13 @@ def run(
         from equilibra.report.path import write_path_report
 
         files.append(write_path_report(path, out / "report.html", model=model or loaded.name).name)
+    if loaded.domain == "protein":
+        if report if gif is None else gif:
+            from equilibra.report.path_picture import write_path_gif
+
+            files.append(write_path_gif(path, out / "path.gif").name)
+        if path.energies is not None:
+            files += ["all-atom.pdb", "all-atom.xtc", "relaxation.csv"]
     valid = int(path.ensemble.validity.valid.sum())
     say(ctx, f"{len(path)} conformations, {valid} of them valid, in '{out}': {', '.join(files)}")
     unit = "Å and rad" if loaded.domain == "protein" else "Å"
@@ -118,6 +146,8 @@ def run(
     values = path.ensemble.log_density
     if values is not None:
         say(ctx, f"log-density: {values[0]:.1f} nats at A, {values[-1]:.1f} at B, lowest on the way {values.min():.1f}")
+    if loaded.domain == "protein" and path.energies is not None:
+        say(ctx, f"{path.energies.summary()}; no free energies")
 
 
 def _default(a: Path, b: Path) -> str:

@@ -1,6 +1,6 @@
 """The program `equilibra`: one verb per file; each parses, calls the public function of the same name and prints a summary.
 
-Exit codes: 0 done, 1 a failure, 2 bad input, 130 interrupted.
+Exit codes: 0 done, 1 a failure, 2 bad input, 130 interrupted. Output that nobody reads any more, as after `| head`, ends a command with 1 and no message.
 """
 
 import traceback
@@ -22,7 +22,7 @@ from equilibra.cli import (
     simulate,
     train,
 )
-from equilibra.cli.console import Settings, complain
+from equilibra.cli.console import Settings, complain, unread
 from equilibra.errors import EquilibraError
 
 RESUMABLE = {"sample", "simulate", "train", "fine-tune", "density"}
@@ -47,6 +47,8 @@ class Verbs(TyperGroup):
         except Exception as error:
             if type(error).__module__.partition(".")[0] in ("typer", "click"):
                 raise  # usage errors and exits speak for themselves
+            if isinstance(error, BrokenPipeError) and unread():
+                raise  # `| head` has its lines: typer ends the program without a word
             caught, code = error, EquilibraError.exit_code
             sentence = f"unexpected {type(error).__name__}: {error}; `equilibra --debug ...` shows where; please report it"
         if isinstance(ctx.obj, Settings) and ctx.obj.debug:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,12 +11,14 @@ import typer
 
 from equilibra.cli import training as options
 from equilibra.cli.checks import at_least, writable
+from equilibra.cli.console import say
 from equilibra.errors import InputError
 
 if TYPE_CHECKING:
     from equilibra.systems.model import Model
     from equilibra.train.config import TrainConfig
     from equilibra.train.protein import ProteinEntry
+    from equilibra.train.protein_energy import ProteinEnergy
 
 PANEL = "Proteins"
 SIZES = ("dim", "pair_dim", "layers", "heads", "expansion", "basis", "channels", "points", "pair_value")
@@ -24,8 +26,15 @@ SIZES = ("dim", "pair_dim", "layers", "heads", "expansion", "basis", "channels",
 
 CROP = 128
 BUDGET = 500_000
-OWN = ("data", "features", "crop", "budget")
-"""Options that belong to proteins, by the names of their parameters."""
+WITH_ENERGY = ("plain_data", "snapshots", "average")
+"""Options of a training with an energy, by the names of their parameters."""
+
+OWN = ("data", "features", "feature_dropout", "allow_missing_features", "crop", "budget", *WITH_ENERGY)
+"""Options that belong to proteins."""
+
+SNAPSHOTS, AVERAGE = 100, 50
+TEMPERATURE = 300.0
+"""Temperature of an energy in K where none is given."""
 
 Data = Annotated[
     list[str] | None,
@@ -33,8 +42,9 @@ Data = Annotated[
         "--data",
         metavar="PATH[:TOPOLOGY][@WEIGHT]",
         help="A set of proteins; repeat it for several. A trajectory with its topology, a structure, an npz file, a file of mdCATH, or a folder: "
-        "of structures, of npz files, of a simulation, of samples, or in the layout of ATLAS, mdCATH, cgdms or BioEmu's benchmarks. WEIGHT is the "
-        "share of the samples drawn from it, 1 by default.",
+        "of structures, of npz files, of a simulation, of samples, or in the layout of ATLAS, mdCATH, cgdms or BioEmu's benchmarks. Of crystals: CIF, "
+        "POSCAR, extxyz, ASE database, JSON or CSV files of structures, or a folder of these. WEIGHT is the share of the samples drawn from it, 1 by "
+        "default.",
         rich_help_panel=PANEL,
     ),
 ]
@@ -43,6 +53,23 @@ Features = Annotated[
     typer.Option(
         "--features",
         help="Extra features of residues and pairs: none, SINGLE.npy,PAIR.npy, an npz file, a folder of these for many proteins, or esm:WEIGHTS.",
+        rich_help_panel=PANEL,
+    ),
+]
+FeatureDropout = Annotated[
+    float,
+    typer.Option(
+        "--feature-dropout",
+        metavar="P",
+        help="Leave out the features of a sample with this probability: the model can then be used with and without them.",
+        rich_help_panel=PANEL,
+    ),
+]
+AllowMissingFeatures = Annotated[
+    bool,
+    typer.Option(
+        "--allow-missing-features",
+        help="Take proteins that the folder of --features lacks without features, and say which; so does --feature-dropout.",
         rich_help_panel=PANEL,
     ),
 ]
@@ -62,24 +89,59 @@ Budget = Annotated[
         rich_help_panel=PANEL,
     ),
 ]
+Energy = Annotated[
+    str | None,
+    typer.Option(
+        "--energy",
+        help="A force field such as amber14-obc2: mean forces on snapshots of short dynamics and the physics-informed loss join the data.",
+        rich_help_panel=PANEL,
+    ),
+]
+PlainData = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--plain-data",
+        metavar="PATH[:TOPOLOGY][@WEIGHT]",
+        help="With --energy: as --data, a set that stays data alone, without forces.",
+        rich_help_panel=PANEL,
+    ),
+]
+Snapshots = Annotated[int, typer.Option("--snapshots", help="With --energy: snapshots of each protein.", rich_help_panel=PANEL)]
+Average = Annotated[
+    int,
+    typer.Option(
+        "--average",
+        help="With --energy: conformations that the force of a snapshot is averaged over, its frames held. 1: its own force.",
+        rich_help_panel=PANEL,
+    ),
+]
 
 
 def run_protein(ctx: typer.Context, given: dict[str, Any], config: TrainConfig, sizes: dict[str, int]) -> None:
     """Trains a model of proteins from random weights."""
     common = _common(given)
     kelvin = _kelvin(ctx, given)
+    common["energy"] = energy_of(ctx, given, kelvin)
     entries = entries_of(given, kelvin)
 
     from equilibra.train.protein import train_protein
 
     name = given["name"] if options.typed(ctx, ("name",)) else "protein"
     out = given["out"]
-    options.watch(
+    _watch(
         ctx,
         out,
         config,
-        lambda progress: train_protein(
-            entries, out, config, name=name, network=sizes, progress=progress, temperature=kelvin, **common
+        lambda shown: train_protein(
+            entries,
+            out,
+            config,
+            name=name,
+            network=sizes,
+            progress=shown,
+            collecting=shown.collecting,
+            temperature=kelvin,
+            **common,
         ),
     )
 
@@ -88,19 +150,64 @@ def tune_protein(ctx: typer.Context, model: Model, given: dict[str, Any], config
     """Trains a model of proteins further."""
     common = _common(given)
     kelvin = _kelvin(ctx, given)
+    common["energy"] = energy_of(ctx, given, kelvin)
     entries = entries_of(given, kelvin)
 
     from equilibra.train.protein import fine_tune_protein
 
     out = given["out"]
-    options.watch(
+    _watch(
         ctx,
         out,
         config,
-        lambda progress: fine_tune_protein(
-            model, entries, out, config, name=given["name"], progress=progress, temperature=kelvin, **common
+        lambda shown: fine_tune_protein(
+            model,
+            entries,
+            out,
+            config,
+            name=given["name"],
+            progress=shown,
+            collecting=shown.collecting,
+            temperature=kelvin,
+            **common,
         ),
     )
+
+
+def _watch(ctx: typer.Context, out: Path, config: TrainConfig, train: Callable[[options.TrainingBar], Model]) -> None:
+    """Runs a training with its progress bar, and prints what the model was trained on."""
+    model = options.watch(ctx, out, config, train)
+    say(ctx, model.card.summary)
+
+
+def energy_of(ctx: typer.Context, given: dict[str, Any], kelvin: float | None) -> ProteinEnergy | None:
+    """Returns how forces enter the training, or None without `--energy`.
+
+    Raises:
+        InputError: If there is no such force field, or an option is out of range or has no meaning.
+    """
+    if given["energy"] is None:
+        for option in options.typed(ctx, (*WITH_ENERGY, "objective")):
+            raise InputError(f"{option} has a meaning for proteins with --energy only; leave it out, or name a force field")
+        return None
+    if options.typed(ctx, ("objective",)) and given["objective"] != "pidp":
+        raise InputError(
+            f"--objective: got '{given['objective']}', but proteins with an energy are trained by pidp; leave it out"
+        )
+    at_least("--snapshots", given["snapshots"], 1)
+    at_least("--average", given["average"], 1)
+
+    from equilibra.systems.protein.mean_forces import FrameForceConfig
+    from equilibra.train.protein_energy import ProteinEnergy
+
+    forces = FrameForceConfig(
+        force_field=given["energy"],
+        temperature=TEMPERATURE if kelvin is None else kelvin,
+        snapshots=given["snapshots"],
+        average=given["average"],
+        seed=given["seed"],
+    )
+    return ProteinEnergy(forces=forces)
 
 
 def entries_of(given: dict[str, Any], kelvin: float | None) -> list[ProteinEntry]:
@@ -116,6 +223,8 @@ def entries_of(given: dict[str, Any], kelvin: float | None) -> list[ProteinEntry
     if given["forces"]:
         raise InputError("--forces: has no meaning for proteins, of which the backbone alone is learned; leave it out")
     entries = [entry_of(text, stride=stride, skip=skip, temperature=kelvin) for text in given["data"] or ()]
+    for text in given["plain_data"] or ():
+        entries.append(replace(entry_of(text, stride=stride, skip=skip, temperature=kelvin), plain=True))
     if bool(given["trajectory"]) != (given["topology"] is not None):
         raise InputError("a --trajectory needs its --topology, and the other way round; structures alone are given with --data")
     if given["trajectory"]:
@@ -144,54 +253,19 @@ def entry_of(text: str, *, stride: int = 1, skip: int = 0, temperature: float | 
     from equilibra.systems.protein.data.read import ProteinFiles
     from equilibra.train.protein import ProteinEntry
 
-    where, weight = _weight(text)
+    where, weight = options.weight_of(text)
     path = Path(where)
     if not where.strip():
         raise InputError(f"--data: got '{text}', expected PATH, PATH:TOPOLOGY, or one of these with @WEIGHT after it")
-    run = _run(path)
-    if run is not None:
-        data: Any = TrajectoryFiles(topology=path / "topology.pdb", trajectories=run, stride=stride, skip=skip)
-    elif not path.exists() and ":" in where:
+    if not path.exists() and ":" in where:
         # the last colon: a drive's letter comes first
         frames, _, topology = where.rpartition(":")
-        data = TrajectoryFiles(topology=topology, trajectories=(frames,), stride=stride, skip=skip)
+        data: Any = TrajectoryFiles(topology=topology, trajectories=(frames,), stride=stride, skip=skip)
     else:
         data = ProteinFiles(path=path, stride=stride, skip=skip)
         if temperature is not None:
             data = replace(data, temperature=round(temperature))
     return ProteinEntry(data=data, weight=weight)
-
-
-def _weight(text: str) -> tuple[str, float]:
-    """Splits a weight off the end of a text; a file of that very name has none."""
-    where, mark, number = text.rpartition("@")
-    if not mark or Path(text).exists():
-        return text, 1.0
-    try:
-        weight = float(number)
-    except ValueError:
-        return text, 1.0
-    if not 0.0 < weight < float("inf"):
-        raise InputError(f"--data: got the weight {number} of '{where}', expected a positive number")
-    return where, weight
-
-
-def _run(path: Path) -> Sequence[Path] | None:
-    """Returns the trajectories of a folder that `equilibra simulate` or `equilibra sample` wrote, or None for any other."""
-    from equilibra.systems.runs import read_json
-
-    if (path / "simulation.json").is_file():
-        names = read_json(path / "simulation.json").get("trajectories")
-    elif (path / "ensemble.json").is_file():
-        names = read_json(path / "ensemble.json").get("files")
-        names = [name for name in names or () if str(name).endswith((".xtc", ".dcd", ".pdb"))][:1]
-    else:
-        return None
-    if not isinstance(names, list) or not names:
-        raise InputError(
-            f"'{path}' names no trajectory; expected a finished folder of `equilibra simulate` or `equilibra sample`"
-        )
-    return tuple(path / str(name) for name in names)
 
 
 def _common(given: dict[str, Any]) -> dict[str, Any]:
@@ -204,7 +278,13 @@ def _common(given: dict[str, Any]) -> dict[str, Any]:
     from equilibra.systems.protein.providers import read_provider
 
     keep_freed_memory()
-    return {"provider": read_provider(given["features"]), "crop": given["crop"] or None, "budget": given["budget"] or None}
+    return {
+        "provider": read_provider(given["features"]),
+        "feature_dropout": given["feature_dropout"],
+        "allow_missing_features": given["allow_missing_features"],
+        "crop": given["crop"] or None,
+        "budget": given["budget"] or None,
+    }
 
 
 def _kelvin(ctx: typer.Context, given: dict[str, Any]) -> float | None:

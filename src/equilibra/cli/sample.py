@@ -7,15 +7,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from equilibra.cli import guiding
 from equilibra.cli.checks import at_least, one_of, writable
-from equilibra.cli.console import complain, table
+from equilibra.cli.console import complain, say, table
+from equilibra.cli.domains import DEFAULT_FORMATS, chain_names, formats_of, model_of, reader_of, refuse, systems_of
 from equilibra.cli.domains import FORMATS as DOMAIN_FORMATS
-from equilibra.cli.domains import chain_names, formats_of, model_of, reader_of, refuse, systems_of
 from equilibra.cli.sampling import Output, folders, sample_one
 from equilibra.errors import EquilibraError, InputError
 
 if TYPE_CHECKING:
     from equilibra.sampling.choose import SamplerConfig
+    from equilibra.systems.guides import GuideText
     from equilibra.systems.model import Model
 
 NAME = "sample"
@@ -23,29 +25,34 @@ EXAMPLE = (
     "Example:\n\nequilibra sample molecule ACE-ALA-NME -n 1000 --seed 0 -o out/\n\n"
     "With weights for the Boltzmann distribution of a force field:\n\n"
     "equilibra sample molecule ACE-ALA-NME -n 1000 --energy amber99sbildn-obc -o weighted/\n\n"
+    "Guided to a property, with weights for that:\n\n"
+    "equilibra sample molecule ACE-ALA-NME -n 1000 --guide distance:2,18=..2.5 -o guided/\n\n"
     "A protein, with all its atoms:\n\n"
     "equilibra sample protein GYDPETGTWG -n 1000 --model runs/mine/model --all-atom -o chignolin/\n\n"
+    "Crystals of carbon, with 6 to 24 atoms in the cell:\n\n"
+    "equilibra sample crystal C --atoms 6..24 -n 200 --model runs/carbon/model -o carbon/\n\n"
     "Repeat the command to go on with an interrupted run; with a larger -n to draw more."
 )
-DOMAINS = ("molecule", "protein")
-SAMPLERS = ("dpm2m", "heun", "euler", "sde")
+DOMAINS = ("molecule", "protein", "crystal")
+SAMPLERS = ("dpm2m", "heun", "euler", "sde", "sde2m")
 SPACINGS = ("log", "karras")
 FORMATS = DOMAIN_FORMATS["molecule"]
 """All formats; a domain's own are in `cli.domains`."""
 ENGINES = ("pdbfixer", "rigid", "tmol")
-PROTEINS = "Proteins"
+PROTEINS, CRYSTALS = "Proteins", "Crystals"
 _FLAT = ", which have orientations, for which paths have no exact weights"
 _ALL_THERE = ", whose atoms are all there"
+_PERIODIC = ", whose coordinates are periodic, for which paths have no exact weights"
 
 
 def run(
     ctx: typer.Context,
-    domain: Annotated[str, typer.Argument(help="Kind of system: molecule or protein.", metavar="DOMAIN")],
+    domain: Annotated[str, typer.Argument(help="Kind of system: molecule, protein or crystal.", metavar="DOMAIN")],
     source: Annotated[
         list[str],
         typer.Argument(
             help="Peptides (ACE-ALA-NME), SMILES, or SDF, MOL, PDB or SMI files; of proteins, sequences of one-letter codes (':' between chains), or "
-            "FASTA, PDB or mmCIF files. Several go to a sub-folder each.",
+            "FASTA, PDB or mmCIF files; of crystals, formulas of one cell (C8, NaCl) or files of structures. Several go to a sub-folder each.",
             metavar="SOURCE",
         ),
     ],
@@ -59,13 +66,15 @@ def run(
         typer.Option("--model", help="A shipped model, or the folder of your own; of molecules, molecule-ala2 by default."),
     ] = None,
     steps: Annotated[int | None, typer.Option("--steps", help="Noise levels; by default the model's.")] = None,
-    sampler: Annotated[str | None, typer.Option("--sampler", help="dpm2m, heun, euler or sde; by default the model's.")] = None,
+    sampler: Annotated[
+        str | None, typer.Option("--sampler", help="dpm2m, heun, euler, sde or sde2m; by default the model's.")
+    ] = None,
     spacing: Annotated[
         str | None, typer.Option("--spacing", help="Spacing of the noise levels: log or karras; by default the model's.")
     ] = None,
     eta: Annotated[float | None, typer.Option("--eta", help="Stochasticity of the sde sampler, 1 by default.")] = None,
     churn: Annotated[
-        float | None, typer.Option("--churn", help="Noise added before each step, relative; not with dpm2m.")
+        float | None, typer.Option("--churn", help="Noise added before each step, relative; not with dpm2m and sde2m.")
     ] = None,
     energy: Annotated[
         str | None,
@@ -94,15 +103,22 @@ def run(
         typer.Option("--temperature", help="Temperature in K, of a model of several or of the energy; by default the model's."),
     ] = None,
     block_size: Annotated[
-        int, typer.Option("--block-size", help="Conformations of a block, the unit kept when interrupted.")
-    ] = 50,
+        int | None,
+        typer.Option(
+            "--block-size",
+            help="Conformations of a block, the unit kept when interrupted, and one population with --guide; by default 50, or 100 with --guide.",
+        ),
+    ] = None,
     batch_size: Annotated[
         int | None,
         typer.Option("--batch-size", help="Conformations given to the network at once; lower it if memory is short."),
     ] = None,
     format: Annotated[
         list[str] | None,
-        typer.Option("--format", help="xtc, dcd, npz, pdb, sdf or extxyz (the last two of molecules); repeat it for several."),
+        typer.Option(
+            "--format",
+            help="xtc, dcd, npz, pdb, sdf or extxyz (the last two of molecules); of crystals extxyz, cif.zip or npz; repeat it for several.",
+        ),
     ] = None,
     report: Annotated[bool, typer.Option("--report/--no-report", help="Write report.html.")] = True,
     outside_scope: Annotated[
@@ -115,6 +131,10 @@ def run(
         str, typer.Option("--precision", help="fp32, or bf16: faster, other conformations of the same quality.")
     ] = "fp32",
     threads: Annotated[int | None, typer.Option("--threads", help="CPU threads; by default PyTorch's choice.")] = None,
+    guide: guiding.Guide = None,
+    guide_external: guiding.External = None,
+    strength: guiding.Strength = None,
+    uncorrected: guiding.Uncorrected = False,
     features: Annotated[
         str | None,
         typer.Option(
@@ -146,10 +166,19 @@ def run(
             rich_help_panel=PROTEINS,
         ),
     ] = None,
+    atoms: Annotated[
+        str | None,
+        typer.Option(
+            "--atoms",
+            help="Number of atoms in the cell, or a range such as 6..24, of which the sizes are drawn as often as the model's training had them; the "
+            "source is the formula of one unit then, such as C.",
+            rich_help_panel=CRYSTALS,
+        ),
+    ] = None,
 ) -> None:
-    """Draw equilibrium conformations of molecules or proteins from a trained model."""
+    """Draw equilibrium conformations of molecules or proteins, or crystal structures, from a trained model."""
     one_of("domain", domain, DOMAINS)
-    refuse(domain, _meaningless(domain, energy, features, chains, all_atom, side_chains))
+    refuse(domain, _meaningless(domain, energy, features, chains, all_atom, side_chains, atoms))
     for name, value in (
         ("-n", n),
         ("--steps", steps),
@@ -166,10 +195,11 @@ def run(
         raise InputError(f"--temperature: got {temperature:g} K, expected a positive number")
     given = {"--sampler": sampler, "--steps": steps, "--spacing": spacing, "--eta": eta, "--churn": churn}
     _check_weighting(energy, {"--levels": levels, "--smc": smc}, [name for name, value in given.items() if value is not None])
+    guides = guiding.guide_texts(guide, guide_external, strength, uncorrected, energy)
     one_of("sampler", sampler, SAMPLERS)
     one_of("spacing", spacing, SPACINGS)
     one_of("precision", precision, ("fp32", "bf16"))
-    formats = formats_of(domain, format or ["xtc"])
+    formats = formats_of(domain, format or DEFAULT_FORMATS[domain])
     one_of("side-chain engine", side_chains, ENGINES)
     if side_chains is not None and not all_atom:
         raise InputError("--side-chains: has an effect with --all-atom only")
@@ -184,31 +214,48 @@ def run(
         one_of("energy", energy, energy_names())
 
     from equilibra.memory import keep_freed_memory
+    from equilibra.systems.guided import block_size_of, guided_sampler
 
     keep_freed_memory()
     if threads is not None:
         torch.set_num_threads(threads)
     loaded = model_of(domain, model)
     way: dict[str, Any] = {"energy": energy, "levels": levels, "smc": smc}
+    corrected = guides is not None and not uncorrected
+    block_size = block_size_of(block_size, corrected=corrected)
     if energy is None:
-        way = {"sampler": _sampler(loaded.sampler, steps=steps, name=sampler, spacing=spacing, eta=eta, churn=churn)}
+        own = guided_sampler(loaded.sampler, None, corrected=corrected)
+        way = {"sampler": _sampler(own, steps=steps, name=sampler, spacing=spacing, eta=eta, churn=churn)}
+    if guides is not None:
+        guided_sampler(loaded.sampler, way["sampler"], corrected=corrected)
+        way |= {"guides": guides, "corrected": corrected}
     way |= {"temperature": temperature, "precision": precision}
-    read = reader_of(domain, loaded, features=features, chains=chosen)
+    early = _check(loaded, block_size, batch_size, None, guides)
+    read = reader_of(domain, loaded, features=features, chains=chosen, check=early)
     engine = (side_chains or ENGINES[0]) if all_atom else None
-    check = _check(loaded, block_size, batch_size, engine)
-    systems, problems = systems_of(loaded, source, read, outside_scope=outside_scope, check=check)
+    check = _check(loaded, block_size, batch_size, engine, guides)
+    # with --atoms a source is one unit of a cell: what the model has seen are multiples of it
+    allowed = outside_scope or atoms is not None
+    systems, problems = systems_of(loaded, source, read, outside_scope=allowed, check=check)
     for problem in problems:
         complain(str(problem))
     if not systems:
         raise typer.Exit(2)
+    wanted = [n] * len(systems)
+    if atoms is not None:
+        from equilibra.cli.crystal_sampling import of_sizes
+
+        systems, wanted = map(list, zip(*of_sizes(loaded, systems, atoms, n, seed), strict=True))
     several = len(systems) + len(problems) > 1
     output = Output(formats=formats, report=report, model=model or loaded.name, all_atom=engine)
-    options = {"n": n, "seed": seed, "block_size": block_size, "batch_size": batch_size}
+    options: dict[str, Any] = {"seed": seed, "block_size": block_size, "batch_size": batch_size}
     options |= {"outside_scope": outside_scope, "compile": compile}
     rows, worst = [], 2 if problems else 0
-    for folder, system in folders(out, systems, domain) if several else [(out, systems[0])]:
+    places = folders(out, systems, domain) if several else [(out, systems[0])]
+    for (folder, system), count in zip(places, wanted, strict=True):
         try:
-            rows.append(sample_one(ctx, loaded, system, folder, output, way, options))
+            guiding.warn(loaded, system, guides)
+            rows.append(sample_one(ctx, loaded, system, folder, output, way, {**options, "n": count}))
         except EquilibraError as error:
             if not several:
                 raise
@@ -216,32 +263,48 @@ def run(
             worst = max(worst, error.exit_code)
     if several and rows:
         table(ctx, ("system", "conformations", "valid", "calls each", "per second", "folder"), rows)
+    if atoms is not None and several and not worst:
+        from equilibra.cli.crystal_sampling import write_all
+
+        say(ctx, f"all of them together in '{out}': {', '.join(write_all([folder for folder, _ in places], out))}")
     if worst:
         raise typer.Exit(worst)
 
 
 def _meaningless(
-    domain: str, energy: str | None, features: str | None, chains: list[str] | None, all_atom: bool, side_chains: str | None
+    domain: str,
+    energy: str | None,
+    features: str | None,
+    chains: list[str] | None,
+    all_atom: bool,
+    side_chains: str | None,
+    atoms: str | None,
 ) -> dict[str, tuple[object, str]]:
     """Returns the options that have no meaning for a domain, with the reasons; see `refuse`."""
     if domain == "protein":
-        return {"--energy": (energy, _FLAT)}
-    return {
+        return {"--energy": (energy, _FLAT), "--atoms": (atoms, "")}
+    others: dict[str, tuple[object, str]] = {
         "--features": (features, ""),
         "--chains": (chains, ""),
         "--all-atom": (all_atom, _ALL_THERE),
         "--side-chains": (side_chains, _ALL_THERE),
     }
+    return {**others, "--energy": (energy, _PERIODIC)} if domain == "crystal" else {**others, "--atoms": (atoms, "")}
 
 
-def _check(model: "Model", block_size: int, batch_size: int | None, engine: str | None) -> Callable[[Any], object]:
-    """Returns what is checked of a system before anything is drawn: that memory suffices, and that the engine can place side chains, if there is one."""
+def _check(
+    model: "Model", block_size: int, batch_size: int | None, engine: str | None, guides: "list[GuideText] | None"
+) -> Callable[[Any], object]:
+    """Returns what is checked of a system before anything is drawn: memory, the properties of guides, and that the engine can place side chains."""
     from equilibra.systems.domain import domain
+    from equilibra.systems.guides import ready_guides
 
     module = domain(model.domain)
 
     def check(system: Any) -> None:
-        module.fitting_batch(system, model.network, batch_size, block_size)
+        module.fitting_batch(system, model.network, batch_size, block_size, gradients=guides is not None)
+        if guides is not None:
+            ready_guides(guides, model.domain, system)
         if engine is not None:
             from equilibra.systems.protein.all_atom import side_chain_engine
             from equilibra.systems.protein.peptides import all_atom_protein

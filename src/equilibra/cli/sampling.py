@@ -89,11 +89,15 @@ def sample_one(
     speed = "all blocks were there" if rate is None else f"{rate:,.1f} per second"
     say(
         ctx,
-        f"{provenance['network_calls']} network calls each, {speed}; files in '{folder}': topology.pdb, {', '.join(wanted)}, ensemble.json",
+        f"{provenance['network_calls']} network calls each, {speed}; files in '{folder}': {', '.join([*_atoms_file(ensemble), *wanted])}, ensemble.json",
     )
     if moved:
         say(ctx, moved)
     return _row(system.name, len(ensemble), checks, provenance, folder)
+
+
+def _atoms_file(ensemble: Any) -> list[str]:
+    return [] if ensemble.topology_file is None else [ensemble.topology_file]
 
 
 def _add_atoms(ctx: typer.Context, ensemble: Any, folder: Path, engine: str) -> str:
@@ -124,7 +128,12 @@ def _stale(folder: Path, output: Output) -> bool:
 
 
 def _say_weights(ctx: typer.Context, provenance: dict[str, Any]) -> None:
-    """Says how good the weights are, where there are any."""
+    """Says what the samples were guided to, and how good the weights are, where there are any."""
+    if "guidance" in provenance:
+        from equilibra.systems.guided import guide_lines
+
+        for line in guide_lines(provenance["guidance"]):
+            say(ctx, line)
     if "path_weights" not in provenance:
         return
     from equilibra.systems.weighted import weight_lines

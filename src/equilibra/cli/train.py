@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from equilibra.cli import crystal_training as crystals
 from equilibra.cli import protein_training as proteins
 from equilibra.cli import training as options
 from equilibra.cli.checks import at_least, one_of, writable
@@ -19,6 +20,8 @@ EXAMPLE = (
     "Examples:\n\nequilibra train molecule --trajectory my.xtc --topology my.pdb --temperature 300 -o runs/mine/\n\n"
     'equilibra train molecule "CC(=O)NC(C)C(=O)NC" --energy mmff94 --minutes 30 -o runs/mine/\n\n'
     "equilibra train protein --data atlas/ --data my.xtc:my.pdb@0.5 -o runs/mine/\n\n"
+    "equilibra train protein --data structures/ --energy amber14-obc2 --plain-data atlas/ -o runs/physical/\n\n"
+    "equilibra train crystal --data train.csv -o runs/carbon/\n\n"
     "Repeat the command to go on with an interrupted run."
 )
 DEFAULT = TrainConfig()
@@ -30,7 +33,9 @@ FROM_ENERGY = ("source", "minutes", "objective", "rounds", "rungs", "top_tempera
 def run(
     ctx: typer.Context,
     out: options.Out,
-    domain: Annotated[str, typer.Argument(help="Kind of system: molecule or protein.", metavar="[DOMAIN]")] = "molecule",
+    domain: Annotated[
+        str, typer.Argument(help="Kind of system: molecule, protein or crystal.", metavar="[DOMAIN]")
+    ] = "molecule",
     source: Annotated[
         str | None,
         typer.Argument(
@@ -51,7 +56,8 @@ def run(
         str | None,
         typer.Option(
             "--energy",
-            help="Train from this energy: mmff94, mmff94s, gaff2, so3lr, or a force field such as amber99sbildn-obc.",
+            help="Train from this energy: mmff94, mmff94s, gaff2, so3lr, or a force field such as amber99sbildn-obc. Proteins: a force field, whose mean "
+            "forces on snapshots of short dynamics join the --data.",
         ),
     ] = None,
     minutes: Annotated[
@@ -108,14 +114,23 @@ def run(
     accelerator: options.Accelerator = DEFAULT.accelerator,
     data: proteins.Data = None,
     features: proteins.Features = None,
+    feature_dropout: proteins.FeatureDropout = 0.0,
+    allow_missing_features: proteins.AllowMissingFeatures = False,
     crop: proteins.Crop = proteins.CROP,
     budget: proteins.Budget = proteins.BUDGET,
+    plain_data: proteins.PlainData = None,
+    snapshots: proteins.Snapshots = proteins.SNAPSHOTS,
+    average: proteins.Average = proteins.AVERAGE,
 ) -> None:
-    """Train a model on trajectories at equilibrium, with forces if there are any; on structures and trajectories of proteins; or from an energy, without any data."""
+    """Train a model on trajectories at equilibrium, with forces if there are any; on structures and trajectories of proteins; on crystal structures; or from an energy, without any data."""
     given = dict(locals())
-    one_of("domain", domain, ("molecule", "protein"))
+    one_of("domain", domain, ("molecule", "protein", "crystal"))
     config = options.config_of(given)
-    sizes = _sizes(network or [], proteins.SIZES if domain == "protein" else SIZES)
+    sizes = _sizes(network or [], {"protein": proteins.SIZES, "crystal": crystals.SIZES}.get(domain, SIZES))
+    if domain == "crystal":
+        _refuse_for_crystals(ctx, given)
+        crystals.run_crystal(ctx, given, config, sizes)
+        return
     if domain == "protein":
         _refuse_for_proteins(ctx, given)
         proteins.run_protein(ctx, given, config, sizes)
@@ -238,10 +253,30 @@ def _refuse_for_proteins(ctx: typer.Context, given: dict[str, Any]) -> None:
     """Refuses what belongs to molecules."""
     if given["source"] is not None:
         raise InputError(f"train: got '{given['source']}' after the domain; proteins are learned from data, which --data names")
-    for option in options.typed(ctx, ("energy", *(name for name in FROM_ENERGY if name != "source"), "use_forces")):
+    for option in options.typed(ctx, (*(name for name in FROM_ENERGY if name not in ("source", "objective")), "use_forces")):
         raise InputError(
             f"train: {option} has no meaning for proteins, which are learned from structures and trajectories; leave it out"
         )
+
+
+def _refuse_for_crystals(ctx: typer.Context, given: dict[str, Any]) -> None:
+    """Refuses what belongs to molecules and proteins."""
+    if given["source"] is not None:
+        raise InputError(f"train: got '{given['source']}' after the domain; crystals are learned from data, which --data names")
+    others = {
+        *FROM_ENERGY,
+        *proteins.OWN,
+        "energy",
+        "trajectory",
+        "topology",
+        "forces",
+        "stride",
+        "skip",
+        "temperature",
+        "use_forces",
+    }
+    for option in options.typed(ctx, sorted(others - {"source", "data"})):
+        raise InputError(f"train: {option} has no meaning for crystals, which are learned from structures; leave it out")
 
 
 def _sizes(texts: list[str], known: Sequence[str]) -> dict[str, int]:

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from equilibra.cli.checks import at_least, writable
-from equilibra.cli.console import bar, say
+from equilibra.cli.console import Bar, bar, say
 from equilibra.errors import InputError
 from equilibra.train.config import TrainConfig
 
 if TYPE_CHECKING:
     from equilibra.data.trajectory import TrajectoryFiles
     from equilibra.systems.model import Model
+    from equilibra.systems.protein.snapshots import ForceProgress
     from equilibra.train.energy import EnergyProgress
 
 Trajectory = Annotated[
@@ -32,7 +33,14 @@ Forces = Annotated[
 ]
 Stride = Annotated[int, typer.Option("--stride", help="Use every stride-th frame.")]
 Skip = Annotated[int, typer.Option("--skip", help="Frames left out at the start of each trajectory.")]
-Temperature = Annotated[float, typer.Option("--temperature", help="Temperature of the trajectories, in K.")]
+Temperature = Annotated[
+    float | None,
+    typer.Option(
+        "--temperature",
+        help="Temperature of the data, in K, inside the range of a model of several. By default that which a model of molecules is meant for; "
+        "proteins need none.",
+    ),
+]
 Start = Annotated[
     list[Path] | None,
     typer.Option(
@@ -70,7 +78,27 @@ Nodes = Annotated[int, typer.Option("--nodes", help="Nodes.")]
 Strategy = Annotated[str, typer.Option("--strategy", help="Lightning's strategy, such as ddp.")]
 Accelerator = Annotated[str, typer.Option("--accelerator", help="Lightning's accelerator: auto, cpu, gpu, ...")]
 
-Progress = Callable[[int, dict[str, float]], None]
+
+class TrainingBar:
+    """What a training shows: optimiser steps, and before them the snapshots that mean forces are known for."""
+
+    def __init__(self, shown: Bar, steps: int) -> None:
+        self._shown, self._steps = shown, steps
+        self._first: tuple[int, float] | None = None
+
+    def __call__(self, step: int, values: dict[str, float]) -> None:
+        """Shows a step with its loss."""
+        now = time.monotonic()
+        self._first = self._first or (step, now)
+        passed = now - self._first[1]
+        rate = (step - self._first[0]) / passed if passed > 0 else 0.0
+        note = f"{step:,}/{self._steps:,} loss {values['loss']:.4f}, {rate:.1f} steps/s"
+        self._shown.update(step, total=self._steps, note=note)
+
+    def collecting(self, state: "ForceProgress") -> None:
+        """Shows a snapshot."""
+        note = f"mean forces of {state.protein}: snapshot {state.snapshot}/{state.snapshots}, {state.calls:,} energy calls"
+        self._shown.update(state.number * state.snapshots + state.snapshot, total=state.proteins * state.snapshots, note=note)
 
 
 def config_of(options: dict[str, Any]) -> TrainConfig:
@@ -89,7 +117,7 @@ def files_of(options: dict[str, Any]) -> "TrajectoryFiles":
     """Makes the description of the data, and checks that its files are there and the run folder can be written."""
     if not options["trajectory"] or options["topology"] is None:
         raise InputError("a molecule is learned from a --trajectory with its --topology; give both")
-    if not options["temperature"] > 0:
+    if options["temperature"] is not None and not options["temperature"] > 0:
         raise InputError(f"--temperature: got {options['temperature']}, expected a positive number in K")
     writable(options["out"])
 
@@ -102,6 +130,24 @@ def files_of(options: dict[str, Any]) -> "TrajectoryFiles":
         stride=options["stride"],
         skip=options["skip"],
     )
+
+
+def weight_of(text: str) -> tuple[str, float]:
+    """Splits a weight off the end of a set of data, `PATH@WEIGHT`; a file of that very name has none.
+
+    Raises:
+        InputError: If the weight is not positive.
+    """
+    where, mark, number = text.rpartition("@")
+    if not mark or Path(text).exists():
+        return text, 1.0
+    try:
+        weight = float(number)
+    except ValueError:
+        return text, 1.0
+    if not 0.0 < weight < float("inf"):
+        raise InputError(f"--data: got the weight {number} of '{where}', expected a positive number")
+    return where, weight
 
 
 def typed(ctx: typer.Context, names: Iterable[str]) -> list[str]:
@@ -151,21 +197,16 @@ def _judged(state: "EnergyProgress") -> str:
     return ", ".join(parts)
 
 
-def watch(ctx: typer.Context, out: Path, config: TrainConfig, train: Callable[[Progress], "Model"]) -> None:
-    """Runs a training with its progress bar, and prints where the model is."""
-    if (out / "checkpoint.safetensors").is_file():
+def watch(ctx: typer.Context, out: Path, config: TrainConfig, train: Callable[[TrainingBar], "Model"]) -> "Model":
+    """Runs a training with its progress bar, prints where the model is, and returns it."""
+    if any((folder / "checkpoint.safetensors").is_file() for folder in (out, out / "training")):
         say(ctx, f"going on with '{out}' from its checkpoint")
+    elif (out / "mean-forces").is_dir():
+        say(ctx, f"going on with '{out}' from its mean forces")
     start = time.monotonic()
-    first: list[tuple[int, float]] = []
     with bar(ctx, "training", config.steps) as shown:
-
-        def progress(step: int, values: dict[str, float]) -> None:
-            now = time.monotonic()
-            first.append((step, now))
-            rate = (step - first[0][0]) / (now - first[0][1]) if len(first) > 1 and now > first[0][1] else 0.0
-            shown.update(step, note=f"{step:,}/{config.steps:,} loss {values['loss']:.4f}, {rate:.1f} steps/s")
-
-        model = train(progress)
+        model = train(TrainingBar(shown, config.steps))
     say(ctx, f"'{model.name}', {model.parameters():,} weights, in '{out / 'model'}' after {time.monotonic() - start:,.0f} s")
-    what = "SEQUENCE" if model.domain == "protein" else "MOLECULE"
+    what = {"protein": "SEQUENCE", "crystal": "FORMULA"}.get(model.domain, "MOLECULE")
     say(ctx, f"sample it: equilibra sample {model.domain} {what} --model {out / 'model'}")
+    return model

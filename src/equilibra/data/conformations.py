@@ -1,6 +1,6 @@
 """Conformations of one or several systems as training data, in batches of one padded size."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from types import MappingProxyType
 from typing import Literal, NamedTuple, get_args
 
@@ -34,6 +34,7 @@ class Conformations:
         forces: For some fields the data score :math:`F/kT`, float32; a tensor alone is that of `pos`, in 1/Å. None without forces.
         observed: True for the tokens that a frame has, with shape (frames, tokens); the values of the others have no meaning. None where
             every frame has all tokens.
+        whole: Names of the fields that belong to the system as a whole, a crystal's cell for example, each (frames, ...).
 
     Raises:
         ShapeError: If the shapes do not fit the system or each other.
@@ -47,8 +48,10 @@ class Conformations:
         forces: Mapping[str, Tensor] | Tensor | None = None,
         *,
         observed: Tensor | None = None,
+        whole: Collection[str] = (),
     ) -> None:
         self.system = system
+        self.whole = frozenset(whole)
         self.fields: Mapping[str, Tensor] = MappingProxyType(
             {POSITIONS: fields} if isinstance(fields, Tensor) else dict(fields)
         )
@@ -75,10 +78,11 @@ class Conformations:
     def _check_shapes(self) -> None:
         name, tokens = self.system.name, self.system.features.tokens
         for field, value in self.fields.items():
-            point = _POINTS.get(field, tuple(value.shape[2:]))
-            if value.ndim < 2 or tuple(value.shape[1:]) != (tokens, *point):
-                expected = ", ".join(map(str, ("frames", tokens, *point)))
-                raise ShapeError(f"{_called(field)} of {name}", tuple(value.shape), f"({expected})")
+            if field not in self.whole:
+                point = _POINTS.get(field, tuple(value.shape[2:]))
+                if value.ndim < 2 or tuple(value.shape[1:]) != (tokens, *point):
+                    expected = ", ".join(map(str, ("frames", tokens, *point)))
+                    raise ShapeError(f"{_called(field)} of {name}", tuple(value.shape), f"({expected})")
             if len(value) != len(self):
                 raise ShapeError(
                     f"{_called(field)} of {name}", f"{len(value)} frames", f"{len(self)}, as the other fields have"
@@ -118,7 +122,10 @@ class ConformationData:
     """Training batches from conformations.
 
     Systems are grouped in buckets of equal padded length, so that a compiled network sees few shapes. A batch comes from one bucket, drawn
-    with a probability in proportion to its weight. With one whole system per bucket nothing is padded and its features are shared.
+    with a probability in proportion to its weight. With one whole system per bucket, in one entry or several, nothing is padded and its features are shared.
+
+    Entries with and without forces may be mixed: a batch then tells which of its samples have them (`TrainingBatch.known`), and the forces of the others
+    are zeros that no objective counts.
 
     Arguments:
         entries: Conformations of each system, all with the same fields.
@@ -129,7 +136,7 @@ class ConformationData:
         spaces: Spaces of some fields, on which every batch is projected: positions of a window are centred, padded rotations are the identity.
 
     Raises:
-        InputError: If there is no entry, or if some have forces and some have none.
+        InputError: If there is no entry, or if they have different fields or forces of different fields.
         ConfigError: If an option is out of range.
     """
 
@@ -145,9 +152,9 @@ class ConformationData:
     ) -> None:
         if not entries:
             raise InputError("training data: got no system, expected at least one")
-        if len({frozenset(entry.scores) for entry in entries}) > 1:
-            raise InputError("training data: some systems have forces and some have none; give all or none")
-        if len({frozenset(entry.fields) for entry in entries}) > 1:
+        if len({frozenset(entry.scores) for entry in entries if entry.scores}) > 1:
+            raise InputError("training data: the systems have forces of different fields; give those of all fields or none")
+        if len({(frozenset(entry.fields), entry.whole) for entry in entries}) > 1:
             raise InputError("training data: the systems have different fields; a model is of one kind of system")
         if crop is not None and crop < 2:
             raise ConfigError(f"crop: got {crop}, expected at least 2 tokens")
@@ -160,6 +167,9 @@ class ConformationData:
                 f"weights: expected a number that is not negative for each of the {len(entries)} systems, not all zero"
             )
         self.entries = list(entries)
+        self._whole_fields = self.entries[0].whole
+        self._forces: Mapping[str, Tensor] = next((entry.scores for entry in entries if entry.scores), MappingProxyType({}))
+        self._mixed = self.has_forces and not all(entry.scores for entry in entries)
         self.weights: list[float] = [len(entry) for entry in entries] if weights is None else [float(w) for w in weights]
         self.crop, self.budget, self.spaces = crop, budget, dict(spaces or {})
         self.buckets: dict[int, list[int]] = {}
@@ -172,8 +182,8 @@ class ConformationData:
 
     @property
     def has_forces(self) -> bool:
-        """Whether every conformation comes with its force."""
-        return bool(self.entries[0].scores)
+        """Whether conformations come with forces, all of them or some."""
+        return bool(self._forces)
 
     @property
     def frames(self) -> int:
@@ -194,45 +204,80 @@ class ConformationData:
         chosen = int(torch.multinomial(self._shares, 1, generator=generator))
         width, members = list(self.buckets.items())[chosen]
         first = self.entries[members[0]]
-        if len(members) == 1 and self._whole(first):
-            rows = torch.randint(len(first), (self._affordable(size, self._length(first)),), generator=generator)
-            features = first.system.features.shared()
-            state = State({name: value[rows] for name, value in first.fields.items()})
-            scores = {name: value[rows] for name, value in first.scores.items()}
-            return self._projected(state, features, scores)
-        size = self._affordable(size, width)
+        alone = all(self._whole(entry) and entry.system.digest == first.system.digest for entry in self._at(members))
+        size = self._affordable(size, self._length(first) if alone else width)
+        if alone and len(members) == 1:
+            rows = torch.randint(len(first), (size,), generator=generator)
+            return self._unpadded(first.system, [(first, rows)])
         weights = torch.tensor([self.weights[i] for i in members], dtype=torch.float64)
         picks = torch.multinomial(weights, size, replacement=True, generator=generator)
+        if alone:
+            counts = torch.bincount(picks, minlength=len(members)).tolist()
+            drawn = [
+                (entry, torch.randint(len(entry), (count,), generator=generator))
+                for entry, count in zip(self._at(members), counts, strict=True)
+            ]
+            # objectives take the first rows of a batch for their dearer terms: any, not those of one entry
+            return self._unpadded(first.system, drawn).rows(torch.randperm(size, generator=generator))
         entries = [self.entries[members[int(pick)]] for pick in picks]
         rows_each = [int(torch.randint(len(entry), (1,), generator=generator)) for entry in entries]
         samples = [self._sample(entry, row, generator) for entry, row in zip(entries, rows_each, strict=True)]
         features = Features.collate([sample.features for sample in samples], tokens=width)
-        fields = _stacked([sample.fields for sample in samples], width)
-        scores = _stacked([sample.scores for sample in samples], width)
+        fields = self._stacked([sample.fields for sample in samples], width)
+        scores = self._stacked([sample.scores for sample in samples], width)
         mask = features.mask
         assert mask is not None
-        return self._projected(State(fields, dict.fromkeys(fields, mask)), features, scores)
+        masks = {name: mask for name in fields if name not in self._whole_fields}
+        return self._projected(State(fields, masks), features, scores, [bool(e.scores) for e in entries])
 
-    def _projected(self, state: State, features: Features, scores: Mapping[str, Tensor]) -> TrainingBatch:
+    def _at(self, members: Sequence[int]) -> list[Conformations]:
+        return [self.entries[index] for index in members]
+
+    def _unpadded(self, system: System, drawn: Sequence[tuple[Conformations, Tensor]]) -> TrainingBatch:
+        """Returns the batch of the drawn rows of entries of one whole system, entry after entry; features are shared."""
+        state = State({name: torch.cat([entry.fields[name][rows] for entry, rows in drawn]) for name in drawn[0][0].fields})
+        parts = [self._scores(entry, rows) for entry, rows in drawn]
+        scores = {name: torch.cat([part[name] for part in parts]) for name in self._forces}
+        known = [bool(entry.scores) for entry, rows in drawn for _ in range(len(rows))]
+        return self._projected(state, system.features.shared(), scores, known)
+
+    def _scores(self, entry: Conformations, rows: Tensor) -> dict[str, Tensor]:
+        """Returns the data scores of some frames, zeros where the entry has none."""
+        if entry.scores:
+            return {name: value[rows] for name, value in entry.scores.items()}
+        tokens = (entry.system.features.tokens,)
+        shapes = {name: (len(rows), *(() if name in self._whole_fields else tokens)) for name in self._forces}
+        return {name: value.new_zeros(*shapes[name], *value.shape[len(shapes[name]) :]) for name, value in self._forces.items()}
+
+    def _projected(
+        self, state: State, features: Features, scores: Mapping[str, Tensor], known: Sequence[bool]
+    ) -> TrainingBatch:
         spaces = self.spaces.items()
         state = state.replace(**{name: space.clean(state.fields[name], state.mask(name)) for name, space in spaces})
-        return TrainingBatch(state, features, scores, features.node.get("element"))
+        which = torch.tensor(known) if self._mixed else None
+        return TrainingBatch(state, features, scores, features.node.get("element"), known=which)
 
     def _sample(self, entry: Conformations, row: int, generator: Generator) -> _Sample:
         """Draws a window of one frame, or takes the whole frame where that is what samples are."""
         whole = _Sample(
             entry.system.features,
             {name: value[row] for name, value in entry.fields.items()},
-            {name: value[row] for name, value in entry.scores.items()},
+            {name: value[0] for name, value in self._scores(entry, torch.tensor([row])).items()},
         )
         if self._whole(entry):
             return whole
         tokens = window(_observed(entry, row), self.crop, generator=generator)
         return _Sample(
             cut(whole.features, tokens),
-            {name: value[tokens] for name, value in whole.fields.items()},
-            {name: value[tokens] for name, value in whole.scores.items()},
+            {name: value if name in self._whole_fields else value[tokens] for name, value in whole.fields.items()},
+            {name: value if name in self._whole_fields else value[tokens] for name, value in whole.scores.items()},
         )
+
+    def _stacked(self, parts: Sequence[Mapping[str, Tensor]], width: int) -> dict[str, Tensor]:
+        return {
+            name: torch.stack([part[name] if name in self._whole_fields else _padded(part[name], width) for part in parts])
+            for name in parts[0]
+        }
 
     def _length(self, entry: Conformations) -> int:
         tokens = entry.system.features.tokens
@@ -279,10 +324,6 @@ def _called(field: str) -> str:
 
 def _observed(entry: Conformations, row: int) -> Tensor:
     return torch.ones(entry.system.features.tokens, dtype=torch.bool) if entry.observed is None else entry.observed[row]
-
-
-def _stacked(parts: Sequence[Mapping[str, Tensor]], width: int) -> dict[str, Tensor]:
-    return {name: torch.stack([_padded(part[name], width) for part in parts]) for name in parts[0]}
 
 
 def _padded(x: Tensor, width: int) -> Tensor:

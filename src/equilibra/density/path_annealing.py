@@ -26,13 +26,12 @@ from torch import Generator, Tensor
 from equilibra.density.path_weights import (
     Energy,
     PathKernels,
-    log_kernel_ratio,
-    log_prior,
+    draw_kernel,
+    draw_prior,
     require_flat,
-    reverse_means,
 )
 from equilibra.diffusion.denoiser import Denoiser
-from equilibra.energies.resampling import effective_size, resample_groups
+from equilibra.energies.resampling import conditional_effective_fraction, resample_groups
 from equilibra.errors import DivergenceError, InputError
 from equilibra.state.state import State
 
@@ -128,7 +127,7 @@ def anneal_paths(
                 raise DivergenceError(
                     f"annealing of paths: at lambda = {level:g} no path of {n} has a finite energy; use a larger population, or train the model longer"
                 )
-            new = _next_lambda(log_w[0], weights, level, conditional_ess) if lambdas is None else lambdas[len(seen)]
+            new = _next_lambda(log_w, weights, level, conditional_ess) if lambdas is None else lambdas[len(seen)]
             log_w = log_w + (new - level) * weights
             level = new
             log_w, index, resampled = resample_groups(log_w, resample_below, generator=generator)
@@ -160,11 +159,11 @@ class _Paths:
         reduced_energy: Energy,
         nodes: list[State],
         terms: list[Tensor],
-        prior: Tensor,
+        log_prior: Tensor,
         u: Tensor,
     ) -> None:
         self.denoiser, self.kernels, self.reduced_energy = denoiser, kernels, reduced_energy
-        self.nodes, self.terms, self.prior, self.u = nodes, terms, prior, u
+        self.nodes, self.terms, self.log_prior, self.u = nodes, terms, log_prior, u
         self.refreshed = 0
 
     @classmethod
@@ -177,42 +176,26 @@ class _Paths:
         generator: Generator,
         progress: Callable[[float], None],
     ) -> "_Paths":
-        process = denoiser.process
-        start = {
-            name: math.sqrt(kernels.prior[name])
-            * process.fields[name].space.tangent_noise(like.fields[name], like.mask(name), generator=generator)
-            for name in process.moving
-        }
-        top = like.replace(**start)
-        prior = -log_prior(process, kernels, top)
+        top, log_prior = draw_prior(denoiser.process, kernels, like, generator=generator)
         # the nodes below the top are drawn in the next line
-        made = cls(denoiser, kernels, reduced_energy, [top] * (kernels.steps + 1), [prior] * kernels.steps, prior, prior)
+        nodes, terms = [top] * (kernels.steps + 1), [log_prior] * kernels.steps
+        made = cls(denoiser, kernels, reduced_energy, nodes, terms, log_prior, log_prior)
         made.nodes, made.terms, made.u = made._drawn(kernels.steps, generator, progress)
         return made
 
     @property
     def log_weights(self) -> Tensor:
         """Log-weights (n,) of the paths for the target."""
-        return self.prior + torch.stack(self.terms).sum(0) - self.u
+        return torch.stack(self.terms).sum(0) - self.log_prior - self.u
 
     def _drawn(
         self, length: int, generator: Generator, progress: Callable[[float], None] = lambda share: None
     ) -> tuple[list[State], list[Tensor], Tensor]:
         """Draws the lowest `length` kernels of every path again; returns the new nodes and terms of all levels, and the new energies."""
-        process, kernels = self.denoiser.process, self.kernels
         nodes, terms = list(self.nodes), list(self.terms)
         for k in reversed(range(length)):
-            upper = nodes[k + 1]
-            means = reverse_means(self.denoiser, kernels, upper, k)
-            drawn = {
-                name: means[name]
-                + math.sqrt(kernels.variances[name][k])
-                * process.fields[name].space.tangent_noise(upper.fields[name], upper.mask(name), generator=generator)
-                for name in process.moving
-            }
-            nodes[k] = upper.replace(**drawn)
-            terms[k] = log_kernel_ratio(process, kernels, nodes[k], upper, means, k)
-            progress(-k / kernels.steps)
+            nodes[k], terms[k] = draw_kernel(self.denoiser, self.kernels, nodes[k + 1], k, generator=generator)
+            progress(-k / self.kernels.steps)
         u = self.reduced_energy(nodes[0]).double()
         if torch.isnan(u).any():
             raise DivergenceError(
@@ -228,7 +211,7 @@ class _Paths:
             self.reduced_energy,
             [node[index] for node in self.nodes],
             [term[index] for term in self.terms],
-            self.prior[index],
+            self.log_prior[index],
             self.u[index],
         )
         chosen.refreshed = self.refreshed
@@ -261,18 +244,13 @@ def _mixed(taken: Tensor, new: State, old: State) -> State:
 
 
 def _next_lambda(log_w: Tensor, weights: Tensor, level: float, wanted: float) -> float:
-    r"""Finds the farthest level whose increments v keep the conditional effective share :math:`(\sum W v)^2 / \sum W v^2`, by bisection."""
-    share = torch.log_softmax(log_w, 0)
+    """Finds the farthest level whose increments keep the wanted conditional effective fraction, by bisection."""
+    # paths of weight zero drop out at the first increment, however short
+    weights = torch.where(torch.isfinite(weights), weights, -torch.inf)
 
     def kept(new: float) -> float:
-        v = (new - level) * weights
-        both = 2.0 * torch.logsumexp(share + v, 0) - torch.logsumexp(share + 2.0 * v, 0)
-        return float(torch.nan_to_num(both.exp(), nan=0.0))
+        return conditional_effective_fraction(log_w, (new - level) * weights)
 
-    # paths of weight zero drop out at the first increment, however short
-    alive = torch.isfinite(weights)
-    if not bool(alive.all()):
-        weights = torch.where(alive, weights, -torch.inf)
     if kept(1.0) >= wanted:
         return 1.0
     least = kept(level + 1e-9)
@@ -284,18 +262,3 @@ def _next_lambda(log_w: Tensor, weights: Tensor, level: float, wanted: float) ->
         if high - low < 1e-4 * (high - level):
             break
     return low if low > level else high
-
-
-def lineage_effective_size(log_weights: Tensor, ancestors: Tensor) -> float:
-    r"""Returns Kish's effective number of lineages: the weights of all relatives count as one.
-
-    It is a lower bound of what the samples are worth, as moves make relatives independent again.
-
-    Arguments:
-        log_weights: Log-weights (n,).
-        ancestors: Ancestor (n,) of each sample.
-    """
-    _, lineage = torch.unique(ancestors, return_inverse=True)
-    shares = torch.softmax(log_weights.double(), 0)
-    summed = torch.zeros(int(lineage.max()) + 1, dtype=torch.float64, device=shares.device).index_add_(0, lineage, shares)
-    return effective_size(torch.log(summed))

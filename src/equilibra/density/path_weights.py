@@ -198,25 +198,59 @@ def draw_weighted(
     process = denoiser.process
     require_flat(process, "path weights")
     with torch.no_grad():
-        start = {
-            name: math.sqrt(kernels.prior[name]) * space.tangent_noise(like.fields[name], like.mask(name), generator=generator)
-            for name, space in _spaces(process)
-        }
-        state = like.replace(**start)
-        log_ratio = -log_prior(process, kernels, state)
+        state, log_prior = draw_prior(process, kernels, like, generator=generator)
+        log_ratio = -log_prior
         for k in reversed(range(kernels.steps)):
-            means = reverse_means(denoiser, kernels, state, k)
-            drawn = {
-                name: means[name]
-                + math.sqrt(kernels.variances[name][k])
-                * space.tangent_noise(state.fields[name], state.mask(name), generator=generator)
-                for name, space in _spaces(process)
-            }
-            lower = state.replace(**drawn)
-            log_ratio = log_ratio + log_kernel_ratio(process, kernels, lower, state, means, k)
-            state = lower
+            state, gain = draw_kernel(denoiser, kernels, state, k, generator=generator)
+            log_ratio = log_ratio + gain
             progress(kernels.steps - k)
         return _weighted(state, log_ratio, reduced_energy, kernels.steps)
+
+
+def draw_prior(process: Process, kernels: PathKernels, like: State, *, generator: Generator) -> tuple[State, Tensor]:
+    """Draws the upper ends of paths.
+
+    Arguments:
+        process: Forward process on flat Spaces.
+        kernels: The chain.
+        like: Gives shapes, masks and fixed fields.
+        generator: The only source of randomness.
+
+    Returns:
+        States at the largest noise, and their log-density (batch,) under the chain's prior, in float64.
+    """
+    start = {
+        name: math.sqrt(kernels.prior[name]) * space.tangent_noise(like.fields[name], like.mask(name), generator=generator)
+        for name, space in _spaces(process)
+    }
+    state = like.replace(**start)
+    return state, _log_prior(process, kernels, state)
+
+
+def draw_kernel(
+    denoiser: Denoiser, kernels: PathKernels, upper: State, k: int, *, generator: Generator
+) -> tuple[State, Tensor]:
+    r"""Draws one step of paths: :math:`x` one level below :math:`x'` from the reverse kernel :math:`p(x \mid x')`.
+
+    Arguments:
+        denoiser: Source of scores.
+        kernels: The chain.
+        upper: States :math:`x'` at the noise level k.
+        k: The level, from 0 for the smallest noise.
+        generator: The only source of randomness.
+
+    Returns:
+        The States :math:`x`, clean for k = 0, and :math:`\ln q(x' \mid x) - \ln p(x \mid x')` (batch,) in float64.
+    """
+    process = denoiser.process
+    means = _reverse_means(denoiser, kernels, upper, k)
+    drawn = {
+        name: means[name]
+        + math.sqrt(kernels.variances[name][k]) * space.tangent_noise(upper.fields[name], upper.mask(name), generator=generator)
+        for name, space in _spaces(process)
+    }
+    lower = upper.replace(**drawn)
+    return lower, _log_kernel_ratio(process, kernels, lower, upper, means, k)
 
 
 def reverse_weights(
@@ -254,11 +288,11 @@ def reverse_weights(
                 noise = space.tangent_noise(state.fields[name], state.mask(name), generator=generator)
                 raised[name] = state.fields[name] + gain * noise
             upper = state.replace(**raised)
-            means = reverse_means(denoiser, kernels, upper, k)
-            log_ratio = log_ratio + log_kernel_ratio(process, kernels, state, upper, means, k)
+            means = _reverse_means(denoiser, kernels, upper, k)
+            log_ratio = log_ratio + _log_kernel_ratio(process, kernels, state, upper, means, k)
             state = upper
             progress(k + 1)
-        log_ratio = log_ratio - log_prior(process, kernels, state)
+        log_ratio = log_ratio - _log_prior(process, kernels, state)
         return _weighted(states, log_ratio, reduced_energy, kernels.steps)
 
 
@@ -285,7 +319,7 @@ def _times(t: float, state: State) -> Tensor:
     return torch.full((state.batch_size,), t, dtype=state.dtype, device=state.device)
 
 
-def reverse_means(denoiser: Denoiser, kernels: PathKernels, state: State, k: int) -> dict[str, Tensor]:
+def _reverse_means(denoiser: Denoiser, kernels: PathKernels, state: State, k: int) -> dict[str, Tensor]:
     """Returns the means of the reverse kernel from the level k to the one below, by field."""
     displacements = denoiser(state, _times(kernels.times[k], state)).displacements
     share = {name: 1.0 - (kernels.below(name, k) / kernels.sigmas[name][k]) ** 2 for name in denoiser.process.moving}
@@ -298,13 +332,13 @@ def _log_normal(space: Space, deviation: Tensor, variance: float, mask: Tensor |
     return -0.5 * (space.degrees(v, mask) * math.log(2.0 * math.pi * variance) + space.inner(v, v) / variance)
 
 
-def log_prior(process: Process, kernels: PathKernels, state: State) -> Tensor:
+def _log_prior(process: Process, kernels: PathKernels, state: State) -> Tensor:
     """Returns the log-density (batch,) of States at the largest noise under the chain's prior, in float64."""
     parts = [_log_normal(space, state.fields[name], kernels.prior[name], state.mask(name)) for name, space in _spaces(process)]
     return torch.stack(parts).sum(0)
 
 
-def log_kernel_ratio(
+def _log_kernel_ratio(
     process: Process, kernels: PathKernels, lower: State, upper: State, means: Mapping[str, Tensor], k: int
 ) -> Tensor:
     """Returns ln q(upper given lower) - ln p(lower given upper) of the kernel between the level k and the one below."""

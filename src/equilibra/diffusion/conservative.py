@@ -91,7 +91,8 @@ class ConservativeDenoiser(nn.Module):
             part = self.process.fields[name]
             sigma = part.schedule.sigma(t)
             own = part.space.preconditioning(sigma, part.data_scale)
-            inputs[name] = state.fields[name] * expand(own.c_in, state.fields[name])
+            x = part.space.about_centre(state.fields[name])
+            inputs[name] = x * expand(own.c_in, x)
             factors[name] = own.c_out / (sigma**2 * own.c_in)
             levels.append(0.25 * torch.log(sigma / part.data_scale))
             gates.append(part.data_scale**2 / (sigma**2 + part.data_scale**2))

@@ -6,7 +6,7 @@ A denoiser returns, for each field, the displacement :math:`\delta = \sigma^2 s`
 =========  ==================================================================
 edm        :math:`\delta = c_{shift} x + c_{out} F`, the Space's own preconditioning
 eps        :math:`\delta = -\sigma F`; F is the noise
-x0         :math:`\delta = \sigma_d F - x`; F is the clean state in units of the data scale
+x0         :math:`\delta = \sigma_d F - x`; F is the clean state in units of the data scale, relative to the centre of the prior
 score      :math:`\delta = \sigma F`; F is the score times sigma (DiG's proteins)
 v          :math:`\delta = c_{shift} x - c_{out} F`; F is the velocity :math:`a \varepsilon - b x_0/\sigma_d`
 =========  ==================================================================
@@ -112,16 +112,18 @@ class NetworkDenoiser(nn.Module):
             part = self.process.fields[name]
             sigma = part.schedule.sigma(t)
             coefficients[name] = preconditioning(part.space, self.parametrisation, sigma, part.data_scale)
-            inputs[name] = state.fields[name] * expand(coefficients[name].c_in, state.fields[name])
+            x = part.space.about_centre(state.fields[name])
+            inputs[name] = x * expand(coefficients[name].c_in, x)
             levels.append(0.25 * torch.log(sigma / part.data_scale))
         outputs = self.network(inputs, torch.stack(levels, dim=1), features)
         displacements = {}
         for name, c in coefficients.items():
-            x, raw = state.fields[name], outputs[name].to(state.dtype)
+            space, raw = self.process.fields[name].space, outputs[name].to(state.dtype)
             displacement = expand(c.c_out, raw) * raw
-            if self.process.fields[name].space.linear:
+            if space.linear:
+                x = space.about_centre(state.fields[name])
                 displacement = displacement + expand(c.c_shift, x) * x
-            displacements[name] = self.process.fields[name].space.project(displacement, state.mask(name))
+            displacements[name] = space.project(displacement, state.mask(name))
         return Prediction(displacements)
 
     def compile_network(self) -> None:

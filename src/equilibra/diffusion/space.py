@@ -31,7 +31,7 @@ from equilibra.geometry.great_arc import slerp
 class Preconditioning:
     r"""How a network's output F becomes a displacement: :math:`\delta = c_{shift}\, x + c_{out}\, F(c_{in}\, x)`.
 
-    Each has the shape (batch,), or (batch, 1, axes) where the axes of a point differ in kind.
+    With x relative to the centre of the prior (`Space.about_centre`). Each has the shape (batch,), or (batch, 1, axes) where the axes of a point differ in kind.
     """
 
     c_in: Tensor
@@ -119,6 +119,10 @@ class Space(ABC):
     def clean(self, x: Tensor, mask: Tensor | None) -> Tensor:
         """Removes rounding drift: projects an array on the Space."""
         return masked(x, mask)
+
+    def about_centre(self, x: Tensor) -> Tensor:
+        """Returns points relative to the centre of the prior, as preconditioning takes them: x itself where that is the origin, or there is none."""
+        return x
 
     def interpolate(self, a: Tensor, b: Tensor, fraction: float, mask: Tensor | None) -> Tensor:
         """Returns the latent point between a and b: a geodesic here, a norm-preserving great arc on flat Spaces."""
@@ -213,12 +217,16 @@ class CentredEuclidean(Euclidean):
 
 @dataclass(frozen=True)
 class SymmetricMatrices(Euclidean):
-    r"""Symmetric 3 x 3 matrices with the Frobenius metric: the lattice, density-scaled to zero mean and unit width, :math:`D_{eff} = 6`.
+    r"""Symmetric 3 x 3 matrices with the Frobenius metric about a multiple of the identity: the lattice, :math:`D_{eff} = 6`.
 
     The noise is the Gaussian orthogonal ensemble (diagonal N(0, 1), off-diagonal N(0, 1/2)), the only Gaussian whose law is invariant
-    under rotations; see `geometry.lattice` for the scaling :math:`L = \mu I + s \ell` and for the measure.
+    under rotations; see `geometry.lattice` for the density scaling :math:`L = \mu I + s \ell` and for the measure.
+
+    Attributes:
+        centre: The prior is centred at this multiple of the identity, in the unit of the field.
     """
 
+    centre: float = 0.0
     event_ndim: ClassVar[int] = 2
 
     def degrees(self, x: Tensor, mask: Tensor | None) -> Tensor:  # noqa: D102
@@ -230,11 +238,26 @@ class SymmetricMatrices(Euclidean):
     def project(self, v: Tensor, mask: Tensor | None) -> Tensor:  # noqa: D102
         return 0.5 * (v + v.transpose(-1, -2))
 
+    def about_centre(self, x: Tensor) -> Tensor:  # noqa: D102
+        return x - self.centre * torch.eye(3, dtype=x.dtype, device=x.device)
+
+    def prior(self, like: Tensor, sigma: Tensor, data_scale: float, mask: Tensor | None, *, generator: Generator) -> Tensor:
+        """Draws the moment-matched prior about the centre."""
+        drawn = super().prior(like, sigma, data_scale, mask, generator=generator)
+        return drawn + self.centre * torch.eye(3, dtype=like.dtype, device=like.device)
+
+    def log_prior(self, x: Tensor, sigma: Tensor, data_scale: float, mask: Tensor | None) -> Tensor:  # noqa: D102
+        return super().log_prior(self.about_centre(x), sigma, data_scale, mask)
+
     def frame_size(self, x: Tensor) -> int:  # noqa: D102
         return 6 * math.prod(x.shape[1:-2])
 
     def from_frame(self, c: Tensor, x: Tensor, mask: Tensor | None) -> Tensor:  # noqa: D102
         return lattice.from_vector(c.reshape(*x.shape[:-2], 6))
+
+    def interpolate(self, a: Tensor, b: Tensor, fraction: float, mask: Tensor | None) -> Tensor:  # noqa: D102
+        path = super().interpolate(self.about_centre(a), self.about_centre(b), fraction, mask)
+        return path + self.centre * torch.eye(3, dtype=path.dtype, device=path.device)
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ from torch import Generator, Tensor
 from equilibra.energies.annealing_path import AnnealingPath, GaussianReference, GeometricPath, Profile, require_same_space
 from equilibra.energies.energy import ReducedEnergy
 from equilibra.energies.hamiltonian import HamiltonianMoves
-from equilibra.energies.resampling import effective_size, resample_groups
+from equilibra.energies.resampling import conditional_effective_fraction, effective_size, resample_groups
 from equilibra.energies.step_adaptation import StepAdaptation
 from equilibra.energies.walkers import evaluate
 from equilibra.errors import DivergenceError, InputError
@@ -202,18 +202,11 @@ def _increments(before: Tensor, after: Tensor) -> Tensor:
     return torch.where(torch.isfinite(after) & torch.isfinite(increments), increments, -torch.inf)
 
 
-def _conditional_ess(log_w: Tensor, log_v: Tensor) -> float:
-    """Conditional effective fraction of increments log_v (n,), each group (groups, m) carrying the same weight."""
-    log_share = torch.log_softmax(log_w, 1).flatten() - math.log(len(log_w))
-    fraction = 2.0 * torch.logsumexp(log_share + log_v, 0) - torch.logsumexp(log_share + 2.0 * log_v, 0)
-    return float(torch.nan_to_num(fraction.exp(), nan=0.0))
-
-
 def _next_level(profile: Profile, u: Tensor, log_w: Tensor, level: float, last: float, wanted: float) -> float:
     """Finds the farthest level that keeps the wanted conditional effective fraction, by doubling and bisection from the last increment."""
 
     def fraction(new: float) -> float:
-        return _conditional_ess(log_w, _increments(u, profile(new)))
+        return conditional_effective_fraction(log_w, _increments(u, profile(new)))
 
     enough, low, width = wanted + 0.2 * (1.0 - wanted), level, last or 1e-3
     high = min(1.0, level + width)

@@ -91,10 +91,6 @@ class ReducedEnergy:
         """Conformations whose energy was asked for so far; an energy with its force is one call."""
         return self.counter.count
 
-    def tempered(self, kt: float) -> ReducedEnergy:
-        """Returns the same energy at another kT; calls are counted together."""
-        return ReducedEnergy(self.energy, kt, counter=self.counter)
-
     def __call__(self, x: Tensor) -> Tensor:
         """Returns u (batch,), differentiable."""
         self.counter.count += x.shape[0]

@@ -9,6 +9,12 @@ from equilibra.errors import InputError, unknown_key_message
 
 Constraints = Literal["none", "h-bonds"]
 
+Platform = Literal["auto", "Reference", "CPU"]
+"""Where OpenMM computes; `auto` takes Reference for small systems, which is in double precision, and the CPU platform on one thread for others."""
+
+SMALL = 60
+"""Atoms up to which the Reference platform is as fast as the CPU platform on one core."""
+
 FORCE_FIELDS: dict[str, tuple[str, ...]] = {
     "amber99sbildn-obc": ("amber99sbildn.xml", "amber99_obc.xml"),
     "amber96-obc": ("amber96.xml", "amber96_obc.xml"),
@@ -69,6 +75,17 @@ def make_openmm_system(topology: Any, config: ForceFieldConfig) -> Any:
             f"force field '{config.name}' cannot describe this molecule: {error} "
             "Use a peptide of standard residues with hydrogens, or train from a trajectory made elsewhere."
         ) from error
+
+
+def make_context(system: Any, integrator: Any, platform: Platform = "auto") -> Any:
+    """Makes the OpenMM `Context` of a system and an integrator on one thread, with forces that are the same in every run."""
+    import openmm
+
+    name = platform
+    if name == "auto":
+        name = "Reference" if system.getNumParticles() <= SMALL else "CPU"
+    properties = {"Threads": "1", "DeterministicForces": "true"} if name == "CPU" else {}
+    return openmm.Context(system, integrator, openmm.Platform.getPlatformByName(name), properties)
 
 
 def native_born(system: Any) -> Any:

@@ -13,6 +13,24 @@ def effective_size(log_weights: Tensor) -> float:
     return float((2.0 * torch.logsumexp(log_weights, -1) - torch.logsumexp(2.0 * log_weights, -1)).exp())
 
 
+def conditional_effective_fraction(log_w: Tensor, log_v: Tensor) -> float:
+    r"""Returns the conditional effective fraction :math:`(\sum_i W_i v_i)^2 / \sum_i W_i v_i^2` of incremental weights v.
+
+    It is 1 where all increments are equal, whatever the weights W before them; 0 where all vanish.
+
+    Arguments:
+        log_w: Log-weights (groups, m) before the increment; every group counts the same, whatever its sum.
+        log_v: Log-increments (groups m,).
+
+    References:
+        | Toward automatic model comparison: an adaptive sequential Monte Carlo approach (Zhou, Johansen & Aston, 2016)
+        | https://arxiv.org/abs/1303.3123
+    """
+    log_share = torch.log_softmax(log_w, 1).flatten() - math.log(len(log_w))
+    fraction = 2.0 * torch.logsumexp(log_share + log_v, 0) - torch.logsumexp(log_share + 2.0 * log_v, 0)
+    return float(torch.nan_to_num(fraction.exp(), nan=0.0))
+
+
 def systematic_indices(log_weights: Tensor, *, generator: Generator) -> Tensor:
     r"""Draws n indices by systematic resampling: index i appears :math:`\lfloor n W_i \rfloor` or :math:`\lceil n W_i \rceil` times.
 

@@ -5,8 +5,10 @@ Modules, each named after its object:
     igso3: the heat kernel on SO(3); density, score, samples, as functions of the heat time.
     torus: flat torus; wrapping and the wrapped normal law.
     lattice: cells as symmetric matrices; polar form, invariant Gaussian noise, Jacobian.
+    reduction: the shortest lattice vectors that span a lattice.
     periodic: periodic images that suffice for any cell, minimum images in skew cells.
     superposition: optimal rigid superposition and RMSD.
+    size: radius of gyration and distances.
     chirality: signed volumes of stereocentres.
     backbone: frames of residues and the atoms of a protein's backbone.
 

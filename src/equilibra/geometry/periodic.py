@@ -11,8 +11,9 @@ import math
 import torch
 
 from equilibra.errors import InputError, ShapeError
+from equilibra.geometry.reduction import reduced_basis
 from equilibra.geometry.shapes import require_trailing
-from equilibra.types import Float, Int, Tensor
+from equilibra.types import Bool, Float, Int, Tensor
 
 Periodicity = tuple[bool, bool, bool]
 """Which lattice vectors repeat; (True, True, False) is a slab."""
@@ -20,7 +21,8 @@ Periodicity = tuple[bool, bool, bool]
 _BLOCK = 16
 """Images compared at once, a bound on memory."""
 
-_SWEEPS = 64
+_PAIRS = 4_000_000
+"""Pairs of an atom and an image compared at once, a bound on memory."""
 
 
 def plane_spacings(cell: Float[Tensor, "... 3 3"]) -> Float[Tensor, "... 3"]:
@@ -104,6 +106,56 @@ def image_shifts(
     return _box(tuple(counts.tolist()), cell.device)
 
 
+def neighbours(
+    frac: Float[Tensor, "batch atoms 3"],
+    cell: Float[Tensor, "batch 3 3"],
+    cutoff: float,
+    mask: Bool[Tensor, "batch atoms"] | None = None,
+) -> tuple[Int[Tensor, "edges 3"], Int[Tensor, "edges 3"]]:
+    r"""Lists all pairs of an atom i and an image of an atom j, :math:`|(f_j + n - f_i) A| < r_c`, in cells of any shape.
+
+    An atom is a neighbour of its own images, never of itself. Every pair is there twice, from i to j and from j to i.
+
+    Arguments:
+        frac: Fractional coordinates, wrapped or not, with shape (batch, atoms, 3).
+        cell: Cell matrices, rows are lattice vectors, with shape (batch, 3, 3), in Å.
+        cutoff: The cutoff :math:`r_c`, in Å.
+        mask: Real atoms, with shape (batch, atoms); all by default.
+
+    Returns:
+        For each pair the crystal, i and j, with shape (edges, 3), and the integers n, with shape (edges, 3).
+
+    Raises:
+        ShapeError: If trailing axes are not (3) and (3, 3).
+        InputError: If the cutoff or a cell is not finite and positive.
+    """
+    require_trailing("frac", frac, (3,))
+    with torch.no_grad():
+        counts = image_counts(cell, cutoff, wrapped=False)
+        box = _box(tuple(counts.amax(0).tolist()), cell.device)
+        difference = frac[:, None, :, :] - frac[:, :, None, :]
+        nearest = -torch.round(difference)
+        base = (difference + nearest) @ cell[:, None]
+        there = torch.ones_like(base[..., 0], dtype=torch.bool)
+        if mask is not None:
+            there = mask[:, :, None] & mask[:, None, :]
+        farthest = torch.linalg.vector_norm(base, dim=-1).masked_fill(~there, 0.0).amax((1, 2))
+        translations = box.to(cell.dtype) @ cell
+        visited = (box[None].abs() <= counts[:, None, :]).all(-1)
+        visited &= torch.linalg.vector_norm(translations, dim=-1) < cutoff + farthest[:, None]
+        pairs, shifts = [], []
+        for part in visited.nonzero().split(max(1, _PAIRS // max(1, frac.shape[1] ** 2))):
+            which, image = part.unbind(1)
+            r = torch.linalg.vector_norm(base[which] + translations[which, image][:, None, None], dim=-1)
+            near = (r < cutoff) & there[which]
+            # the nearest image of an atom to itself is itself
+            own = box[image].eq(0).all(-1)[:, None, None] & torch.eye(frac.shape[1], dtype=torch.bool, device=frac.device)
+            row, i, j = (near & ~own).nonzero().unbind(1)
+            pairs.append(torch.stack([which[row], i, j], dim=1))
+            shifts.append(box[image[row]] + nearest[which[row], i, j].long())
+    return torch.cat(pairs), torch.cat(shifts)
+
+
 def minimum_image(frac_diff: Float[Tensor, "... 3"], *, pbc: Periodicity = (True, True, True)) -> Float[Tensor, "... 3"]:
     """Wraps fractional differences to [-1/2, 1/2) along periodic axes.
 
@@ -168,29 +220,11 @@ def minimum_image_vector(
     return d + (shift[..., None, :] @ a).squeeze(-2)
 
 
-def _reduction(a: Float[Tensor, "... axes 3"]) -> Float[Tensor, "... axes axes"]:
-    """Returns unimodular integer matrices U such that the vectors of U a are short: no one can be shortened by another."""
-    u = torch.eye(a.shape[-2], dtype=a.dtype, device=a.device).expand(*a.shape[:-1], a.shape[-2])
-    for _ in range(_SWEEPS):
-        changed = False
-        for i, j in itertools.permutations(range(a.shape[-2]), 2):
-            b = u @ a
-            n = torch.round((b[..., i, :] * b[..., j, :]).sum(-1) / b[..., j, :].square().sum(-1))
-            if bool((n != 0).any()):
-                changed = True
-                step = torch.zeros_like(u)
-                step[..., i, :] = n[..., None] * u[..., j, :]
-                u = u - step
-        if not changed:
-            break
-    return u
-
-
 def _shortest_shift(d: Float[Tensor, "... 3"], a: Float[Tensor, "... axes 3"]) -> Float[Tensor, "... axes"]:
     """Returns the integers n that minimise |d + n a|."""
     if not bool(torch.isfinite(a).all()) or not bool((torch.linalg.matrix_rank(a) == a.shape[-2]).all()):
         raise InputError("cell: its periodic vectors are not independent, expected vectors that span a line, plane or space")
-    u = _reduction(a)
+    u = reduced_basis(a)
     a = u @ a
     gram = a @ a.transpose(-1, -2)
     inverse = torch.linalg.inv(gram)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -23,6 +24,7 @@ class Property:
         unit: Unit of the values; empty for pure numbers.
         differentiable: Whether `compute` can be differentiated by PyTorch. One that cannot steers by weights alone.
         known: Range of values in which `compute` is to be trusted, None where it is exact.
+        content: Hash of the files that `compute` was made from; empty for none.
     """
 
     name: str
@@ -30,6 +32,7 @@ class Property:
     unit: str = ""
     differentiable: bool = True
     known: tuple[float, float] | None = None
+    content: str = ""
 
     def __call__(self, state: State) -> Tensor:
         """Returns the values (batch,).
@@ -94,17 +97,10 @@ class Guide:
 
     def doubts(self) -> str | None:
         """Returns a sentence if the wish lies outside the values that the property is to be trusted at."""
-        low, high = self.property.known or (-float("inf"), float("inf"))
-        centre = getattr(self.target, "value", None)
-        ends = (
-            [centre]
-            if centre is not None
-            else [x for x in (getattr(self.target, "low", None), getattr(self.target, "high", None)) if x is not None]
-        )
-        outside = [x for x in ends if abs(x) != float("inf") and not low <= x <= high]
+        low, high = self.property.known or (-math.inf, math.inf)
+        outside = [value for value in self.target.named if not low <= value <= high]
         if not outside:
             return None
-        return (
-            f"{self.property.name}: {self.target.describe(self.property.unit)} lies outside {low:g} to {high:g}, where the property is known; "
-            "its values there are extrapolations"
-        )
+        got = f"{' and '.join(f'{value:g}' for value in outside)} {self.property.unit}".strip()
+        verb = "lies" if len(outside) == 1 else "lie"
+        return f"{self.property.name}: {got} {verb} outside {low:g} to {high:g}, where the property is known; its values there are extrapolations"

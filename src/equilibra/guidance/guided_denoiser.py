@@ -25,15 +25,17 @@ class GuidedDenoiser(Denoiser):
         inner: The denoiser.
         guides: At least one guide with a differentiable property; others are left out.
         broaden: See `twist.twist_at`.
+        at_once: Batch elements whose gradients are held in memory at once; None for all.
     """
 
-    def __init__(self, inner: Denoiser, guides: Sequence[Guide], *, broaden: bool = True) -> None:
-        self.inner, self.guides, self.broaden, self.process = inner, tuple(guides), broaden, inner.process
+    def __init__(self, inner: Denoiser, guides: Sequence[Guide], *, broaden: bool = True, at_once: int | None = None) -> None:
+        self.inner, self.guides, self.broaden, self.at_once = inner, tuple(guides), broaden, at_once
+        self.process = inner.process
 
     def __call__(self, state: State, t: Tensor) -> Prediction:  # noqa: D102
-        twist = twist_at(self.inner, state, t, self.guides, broaden=self.broaden)
+        twist = twist_at(self.inner, state, t, self.guides, broaden=self.broaden, at_once=self.at_once)
         with torch.no_grad():
             return Prediction({name: value + twist.pull[name] for name, value in twist.displacements.items()})
 
     def rows(self, index: slice | Tensor) -> GuidedDenoiser:  # noqa: D102
-        return GuidedDenoiser(self.inner.rows(index), self.guides, broaden=self.broaden)
+        return GuidedDenoiser(self.inner.rows(index), self.guides, broaden=self.broaden, at_once=self.at_once)

@@ -23,7 +23,6 @@ from torch import Tensor
 
 from equilibra.errors import InputError
 
-
 _MOST = 4.0
 """Largest variance of an exponential wish, in units of its width squared."""
 
@@ -46,6 +45,16 @@ class Target(ABC):
     def log_likelihood(self, value: Tensor, variance: Tensor) -> Tensor:
         """Returns the log of the average likelihood (batch,) for values (batch,) with variances (batch,), up to a constant."""
 
+    @property
+    @abstractmethod
+    def bounds(self) -> tuple[float, float] | None:
+        """Lowest and highest value that fulfil the wish, or None where more is always better."""
+
+    @property
+    @abstractmethod
+    def named(self) -> tuple[float, ...]:
+        """Finite values that the wish names."""
+
     @abstractmethod
     def describe(self, unit: str) -> str:
         """Returns the wish in words."""
@@ -64,6 +73,14 @@ class Value(Target):
     def log_likelihood(self, value: Tensor, variance: Tensor) -> Tensor:  # noqa: D102
         total = self.width**2 + variance
         return -0.5 * (value - self.value) ** 2 / total - 0.5 * torch.log(total / self.width**2)
+
+    @property
+    def bounds(self) -> tuple[float, float]:  # noqa: D102
+        return self.value - self.width, self.value + self.width
+
+    @property
+    def named(self) -> tuple[float, ...]:  # noqa: D102
+        return (self.value,)
 
     def describe(self, unit: str) -> str:  # noqa: D102
         return f"{self.value:g} ± {self.width:g} {unit}".strip()
@@ -99,6 +116,14 @@ class Range(Target):
         outer = torch.special.log_ndtr(-far)
         return inner + torch.log1p(-torch.exp((outer - inner).clamp(max=-1e-12)))
 
+    @property
+    def bounds(self) -> tuple[float, float]:  # noqa: D102
+        return self.low, self.high
+
+    @property
+    def named(self) -> tuple[float, ...]:  # noqa: D102
+        return tuple(end for end in (self.low, self.high) if math.isfinite(end))
+
     def describe(self, unit: str) -> str:  # noqa: D102
         if self.low == -math.inf:
             return f"at most {self.high:g} {unit}".strip()
@@ -126,6 +151,14 @@ class Extreme(Target):
         # beyond a few widths the average is one of rare events that nothing is known of: it would drown the values themselves
         return self.sign * value / self.width + 0.5 * variance.clamp(max=_MOST * self.width**2) / self.width**2
 
+    @property
+    def bounds(self) -> None:  # noqa: D102
+        return None
+
+    @property
+    def named(self) -> tuple[float, ...]:  # noqa: D102
+        return ()
+
     def describe(self, unit: str) -> str:  # noqa: D102
         return f"{'large' if self.sign > 0 else 'small'}, e-fold per {self.width:g} {unit}".strip()
 
@@ -140,10 +173,10 @@ def read_target(text: str, width: float | None = None) -> Target:
     Raises:
         InputError: If the text is none of these, or no tolerance is known.
     """
-    body, _, own = text.strip().replace("±", "+-").partition("+-")
+    body, _, own = _parts(text)
     body = body.strip().lower()
     try:
-        known = float(own) if own else width
+        known = float(own) if own.strip() else width
         low, dots, high = body.partition("..")
         bounds = (float(low) if low else -math.inf, float(high) if high else math.inf) if dots else None
         value = float(body) if bounds is None and body not in ("max", "min") else math.nan
@@ -160,3 +193,12 @@ def read_target(text: str, width: float | None = None) -> Target:
     if not math.isfinite(value):
         raise InputError(f"target: got '{text}', expected a finite value")
     return Value(known, value)
+
+
+def has_width(text: str) -> bool:
+    """Tells whether a wish names its own tolerance, as `3.0+-0.2` does."""
+    return bool(_parts(text)[2].strip())
+
+
+def _parts(text: str) -> tuple[str, str, str]:
+    return text.strip().replace("±", "+-").partition("+-")

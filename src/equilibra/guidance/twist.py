@@ -16,7 +16,7 @@ References: Chung et al. (2022), https://arxiv.org/abs/2209.14687; Song et al. (
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -25,6 +25,7 @@ from torch import Tensor
 from equilibra.diffusion.denoiser import Denoiser
 from equilibra.diffusion.process import Process
 from equilibra.diffusion.space import expand
+from equilibra.errors import EquilibraError
 from equilibra.guidance.guide import Guide
 from equilibra.state.state import State
 
@@ -37,7 +38,7 @@ class Twist:
         displacements: Displacements of the denoiser alone.
         pull: What the guides add to them: sigma squared times the Riemannian gradient of the log-twist, for each moving field.
         log_twist: Log-twist (batch,), float64.
-        values: Value (batch,) of each property at the denoised estimate, in the order of the guides.
+        values: Value (batch,) of each differentiable property at the denoised estimate, in the order of the guides.
     """
 
     displacements: Mapping[str, Tensor]
@@ -45,8 +46,29 @@ class Twist:
     log_twist: Tensor
     values: tuple[Tensor, ...]
 
+    def rows(self, index: Tensor) -> Twist:
+        """Returns what was said of some batch elements."""
+        return self._mapped([self], lambda parts: parts[0][index])
 
-def twist_at(denoiser: Denoiser, state: State, t: Tensor, guides: Sequence[Guide], *, broaden: bool = True) -> Twist:
+    @classmethod
+    def cat(cls, parts: Sequence[Twist]) -> Twist:
+        """Joins what was said of the parts of a batch."""
+        return cls._mapped(parts, torch.cat)
+
+    @classmethod
+    def _mapped(cls, parts: Sequence[Twist], function: Callable[[list[Tensor]], Tensor]) -> Twist:
+        first = parts[0]
+        return cls(
+            {name: function([part.displacements[name] for part in parts]) for name in first.displacements},
+            {name: function([part.pull[name] for part in parts]) for name in first.pull},
+            function([part.log_twist for part in parts]),
+            tuple(function([part.values[k] for part in parts]) for k in range(len(first.values))),
+        )
+
+
+def twist_at(
+    denoiser: Denoiser, state: State, t: Tensor, guides: Sequence[Guide], *, broaden: bool = True, at_once: int | None = None
+) -> Twist:
     """Asks a denoiser and differentiable guides about a noisy State.
 
     Arguments:
@@ -55,13 +77,26 @@ def twist_at(denoiser: Denoiser, state: State, t: Tensor, guides: Sequence[Guide
         t: Times (batch,).
         guides: Guides; those whose property is not differentiable are left out here.
         broaden: Average over the uncertainty of the clean value; without, the plug-in that pulls too hard.
+        at_once: Batch elements whose gradients are held in memory at once; None for all.
 
     Returns:
         The twist, detached.
+
+    Raises:
+        EquilibraError: If a value or a gradient of a property is not a number.
+        InputError: If a property has no gradient, or values of another shape.
     """
+    n = state.batch_size
+    if at_once is None or n <= at_once:
+        return _twist(denoiser, state, t, guides, broaden)
+    cuts = [slice(start, start + at_once) for start in range(0, n, at_once)]
+    return Twist.cat([_twist(denoiser.rows(rows), state[rows], t[rows], guides, broaden) for rows in cuts])
+
+
+def _twist(denoiser: Denoiser, state: State, t: Tensor, guides: Sequence[Guide], broaden: bool) -> Twist:
     process = denoiser.process
     steering = [guide for guide in guides if guide.property.differentiable]
-    with torch.enable_grad():
+    with torch.set_grad_enabled(bool(steering)):
         starts = {name: _still(process, state, name) for name in process.moving}
         moved = _moved(process, state, starts)
         displacements = dict(denoiser(moved, t).displacements)
@@ -74,7 +109,11 @@ def twist_at(denoiser: Denoiser, state: State, t: Tensor, guides: Sequence[Guide
         for guide in steering:
             value = guide.property.with_gradient(clean)
             gradients = torch.autograd.grad(value.sum(), leaves, retain_graph=True, allow_unused=True)
-            found.append((value.detach(), gradients))
+            if not all(gradient is None or bool(torch.isfinite(gradient).all()) for gradient in gradients):
+                raise EquilibraError(
+                    f"property '{guide.property.name}': its gradient is not finite; check the property, such as roots at zero"
+                )
+            found.append((value.detach().to(state.dtype), gradients))
     count = len(starts)
     fade = _fade(process, state, t)
     log_twist = torch.zeros(state.batch_size, dtype=torch.float64, device=state.device)

@@ -73,6 +73,7 @@ def draw_guided(
     resample_below: float = 0.5,
     steer: bool = True,
     external_every: int = 10,
+    at_once: int | None = None,
     progress: Callable[[int, State], None] = lambda step, state: None,
 ) -> GuidedPopulation:
     """Draws a population from the model times the likelihood of the guides.
@@ -86,11 +87,12 @@ def draw_guided(
         resample_below: Share of the effective size below which the population is resampled.
         steer: Add the gradients of the twist; without, weights alone steer.
         external_every: Properties without a gradient are computed at every so many levels, and at the clean end.
+        at_once: Samples whose gradients are held in memory at once; None for all.
         progress: Called after each step with its number and the State.
 
     Raises:
         InputError: If there is no guide, a number is out of range, or a property is not fit.
-        EquilibraError: If a property is not a number.
+        EquilibraError: If a property, or its gradient, is not a number.
         DivergenceError: If all weights vanish.
     """
     n = like.batch_size
@@ -110,7 +112,7 @@ def draw_guided(
         rounds, last = 0, len(levels) - 1
         past: Past | None = None
         for number, (level, target) in enumerate(itertools.pairwise(levels)):
-            twist = twist_at(denoiser, state, times(level, state), guides)
+            twist = twist_at(denoiser, state, times(level, state), guides, at_once=at_once)
             if external and number and number % external_every == 0:
                 power = (number / last) ** 2
                 outside = power * log_likelihood(external, denoised(process, state, twist.displacements))[0]
@@ -118,7 +120,7 @@ def draw_guided(
             log_w, index, poor = _resampled(log_w, resample_below, generator, number)
             if poor:
                 rounds += 1
-                state, twist = state[index], _rows(twist, index)
+                state, twist = state[index], twist.rows(index)
                 known, outside, ancestors = known[index], outside[index], ancestors[index]
                 denoiser, past = denoiser.rows(index), past.rows(index) if past is not None else None
             state, log_ratio, past = _step(denoiser, state, twist, level, target, past, steer, generator)
@@ -175,12 +177,3 @@ def _resampled(log_w: Tensor, below: float, generator: Generator, number: int) -
         )
     fresh, index, poor = resample_groups(log_w[None], below, generator=generator)
     return fresh[0], index, poor
-
-
-def _rows(twist: Twist, index: Tensor) -> Twist:
-    return Twist(
-        {name: value[index] for name, value in twist.displacements.items()},
-        {name: value[index] for name, value in twist.pull.items()},
-        twist.log_twist[index],
-        tuple(value[index] for value in twist.values),
-    )

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from equilibra.nn.distance import full_precision_product
+from equilibra.nn.normalisation import LayerNorm
 
 
 class GeometricAttention(nn.Module):
@@ -63,8 +64,8 @@ class GraphormerLayer(nn.Module):
 
     def __init__(self, dim: int, expansion: int, attention: nn.Module) -> None:
         super().__init__()
-        self.norm_attention = nn.LayerNorm(dim, elementwise_affine=False)
-        self.norm_feedforward = nn.LayerNorm(dim, elementwise_affine=False)
+        self.norm_attention = LayerNorm(dim, elementwise_affine=False)
+        self.norm_feedforward = LayerNorm(dim, elementwise_affine=False)
         self.attention = attention
         self.feedforward = nn.Sequential(
             nn.Linear(dim, expansion * dim), nn.GELU(approximate="tanh"), nn.Linear(expansion * dim, dim)

@@ -22,8 +22,13 @@ class CategoricalEmbedding(nn.Module):
             nn.init.normal_(table.weight, std=1.0 / math.sqrt(len(vocabulary)))  # type: ignore[arg-type]
 
     def forward(self, features: Mapping[str, Tensor]) -> Tensor:
-        """Returns the embedding (..., dim) of integer features (...)."""
-        return torch.stack([table(features[name]) for name, table in self.tables.items()]).sum(0)
+        """Returns the embedding (..., dim) of integer features (...), of any integer type."""
+        return torch.stack([table(_index(features[name])) for name, table in self.tables.items()]).sum(0)
+
+
+def _index(values: Tensor) -> Tensor:
+    # tables take no smaller integers; arrays of pairs are kept as small ones
+    return values if values.dtype in (torch.int32, torch.int64) else values.int()
 
 
 class NoiseEmbedding(nn.Module):

@@ -15,6 +15,7 @@ from equilibra.nn.distance import full_precision_product, pair_vectors, safe_nor
 from equilibra.nn.heads import VectorHead
 from equilibra.nn.inputs import GraphFeatures, GraphInputs
 from equilibra.nn.invariant_points import FrameGeometry, InvariantPointAttention
+from equilibra.nn.normalisation import LayerNorm
 from equilibra.nn.scalar_head import OffsetHead, ScalarHead
 from equilibra.nn.trunk import Embedding, Trunk, TrunkConfig, pairs_of
 
@@ -33,12 +34,15 @@ class FrameNetworkConfig(TrunkConfig):
         points: Query points per head of the attention, and key points; twice as many value points.
         pair_value: Width of the pair values that the attention averages.
         extra_pair: Width of real-valued pair features (`pair["extra"]`), 0 for none.
+        optional_features: Whether systems may lack real-valued features: nothing is added for them then. A network is of use without them only if it was
+            trained so.
     """
 
     levels: int = 2
     points: int = 4
     pair_value: int = 16
     extra_pair: int = 0
+    optional_features: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -48,6 +52,10 @@ class FrameNetworkConfig(TrunkConfig):
         for name in ("node_vocabulary", "pair_vocabulary"):
             if not getattr(self, name):
                 raise ConfigError(f"FrameNetworkConfig: {name} is empty, expected at least one integer feature")
+        if self.optional_features and not self.extra_node and not self.extra_pair:
+            raise ConfigError(
+                "FrameNetworkConfig: optional_features is true, but there are none: extra_node and extra_pair are 0"
+            )
 
 
 class FrameTrunk(Trunk):
@@ -62,9 +70,9 @@ class FrameTrunk(Trunk):
         self.config = config
         self.orientation = nn.Linear(ORIENTATION, config.pair_dim)
         self.pair_values = nn.Linear(config.pair_dim, config.pair_value)
-        self.extra_norm = nn.LayerNorm(config.extra_node) if config.extra_node else None
+        self.extra_norm = LayerNorm(config.extra_node) if config.extra_node else None
         self.pair_extra = (
-            nn.Sequential(nn.LayerNorm(config.extra_pair), nn.Linear(config.extra_pair, config.pair_dim))
+            nn.Sequential(LayerNorm(config.extra_pair), nn.Linear(config.extra_pair, config.pair_dim))
             if config.extra_pair
             else None
         )
@@ -90,10 +98,11 @@ class FrameTrunk(Trunk):
         vectors = vectors / (1.0 + r[..., None])
         geometry = self.distance(self.basis(r).to(self.distance.weight.dtype))
         geometry = geometry + self.orientation(relative_orientations(vectors, rot).to(self.distance.weight.dtype))
-        if self.pair_extra is not None:
+        if self.pair_extra is not None and self._expects(graph.pair_extra):
             extra = _require_width("pair", graph.pair_extra, self.config.extra_pair)
-            geometry = geometry + self.pair_extra(extra.to(self.distance.weight.dtype)).to(geometry.dtype)
-        if self.extra_norm is not None:
+            # the projection has a constant term: what is missing must be left out after it
+            geometry = geometry + graph.where_known(self.pair_extra(extra.to(self.distance.weight.dtype))).to(geometry.dtype)
+        if self.extra_norm is not None and self._expects(graph.extra):
             extra = _require_width("node", graph.extra, self.config.extra_node)
             graph = replace(graph, extra=self.extra_norm(extra.to(self.distance.weight.dtype)))
         noise = self.embed_noise(levels, graph)
@@ -103,6 +112,10 @@ class FrameTrunk(Trunk):
         h = self.embed_nodes(activated, noise, pair_mask, graph)
         frames = FrameGeometry(trans, rot, self.pair_values(activated))
         return Embedding(self.attend(h, activated, noise, graph.mask, frames), z, vectors, pair_mask, noise)
+
+    def _expects(self, extra: Tensor | None) -> bool:
+        """Whether real-valued features must be there: always, unless they are optional and no system of the batch has them."""
+        return extra is not None or not self.config.optional_features
 
 
 class FrameHead(nn.Module):

@@ -71,6 +71,18 @@ class Graphormer(Trunk):
             radial, bounded = self.basis(r), vectors / (1.0 + r[..., None])
         else:
             radial, bounded = image_sums(self.basis, x, graph.translations, self.config.image_cutoff)
+        return self.embed_seen(radial, bounded, x, levels, graph)
+
+    def embed_seen(self, radial: Tensor, bounded: Tensor, x: Tensor, levels: Tensor, graph: GraphInputs) -> Embedding:
+        """Runs the trunk on what is seen of each pair of tokens.
+
+        Arguments:
+            radial: Functions of the distance, or their sums over images (batch, tokens, tokens, basis).
+            bounded: Bounded relative positions, or their sums over images (batch, tokens, tokens, 3).
+            x: Positions (batch, tokens, 3), of which only the handedness of stereo-centres is read.
+            levels: Noise levels (batch, fields).
+            graph: Features and mask.
+        """
         pair_mask = pairs_of(graph.mask, x)
         noise = self.embed_noise(levels, graph)
         z = self.embed_pairs(self.distance(radial.to(self.distance.weight.dtype)), noise, graph)

@@ -42,6 +42,7 @@ class GraphInputs:
         translations: Lattice translations in the network's length unit (batch, images, 3). Optional.
         conditions: Real-valued conditions of each system (batch, width). Optional.
         pair_extra: Real-valued pair features (batch, tokens, tokens, width). Optional.
+        extra_known: 1 for systems whose real-valued features are there, 0 for those where zeros stand for missing ones (batch,). Without it all are there.
     """
 
     node: Mapping[str, Tensor]
@@ -53,6 +54,13 @@ class GraphInputs:
     translations: Tensor | None = None
     conditions: Tensor | None = None
     pair_extra: Tensor | None = None
+    extra_known: Tensor | None = None
+
+    def where_known(self, x: Tensor) -> Tensor:
+        """Returns what was made of real-valued features (batch, ...), exactly zero for systems without them."""
+        if self.extra_known is None:
+            return x
+        return x * self.extra_known.to(x.dtype).reshape(-1, *[1] * (x.ndim - 1))
 
     def handedness(self, x: Tensor) -> Tensor:
         r"""Returns two pseudo-scalars per token (batch, tokens, 2): the signed volume of each stereo-centre times its wanted sign, and the sign's square.
@@ -88,4 +96,5 @@ class GraphInputs:
             translations=features.graph.get("translations"),
             conditions=features.graph.get("conditions"),
             pair_extra=features.pair.get("extra"),
+            extra_known=features.graph.get("extra_known"),
         )

@@ -14,6 +14,7 @@ from equilibra.nn.attention import GraphormerLayer
 from equilibra.nn.distance import GaussianBasis
 from equilibra.nn.embedding import CategoricalEmbedding, NoiseEmbedding
 from equilibra.nn.inputs import GraphInputs
+from equilibra.nn.normalisation import LayerNorm
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,7 +86,7 @@ class Trunk(nn.Module):
     """
 
     stack: nn.ModuleList
-    norm: nn.LayerNorm
+    norm: LayerNorm
 
     def __init__(self, config: TrunkConfig) -> None:
         super().__init__()
@@ -108,7 +109,7 @@ class Trunk(nn.Module):
     def add_layers(self, config: TrunkConfig, attention: Callable[[], nn.Module]) -> None:
         """Makes the layers, each with an attention of its own, and the norm after the last."""
         self.stack = nn.ModuleList(GraphormerLayer(config.dim, config.expansion, attention()) for _ in range(config.layers))
-        self.norm = nn.LayerNorm(config.dim)
+        self.norm = LayerNorm(config.dim)
 
     def embed_noise(self, levels: Tensor, graph: GraphInputs) -> Tensor:
         """Returns the embedding (batch, dim) of noise levels (batch, fields) and of the conditions."""
@@ -142,7 +143,7 @@ class Trunk(nn.Module):
         )
         h = self.node(graph.node) + noise[:, None, :] + neighbourhood
         if self.extra is not None and graph.extra is not None:
-            h = h + self.extra(graph.extra)
+            h = h + graph.where_known(self.extra(graph.extra))
         return h
 
     def attend(self, h: Tensor, activated: Tensor, noise: Tensor, mask: Tensor, geometry: object) -> Tensor:

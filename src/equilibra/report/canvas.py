@@ -12,6 +12,7 @@ from equilibra.errors import InputError, ShapeError
 from equilibra.report.elements import PALETTE
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure as Sheet
 
 FloatArray = NDArray[np.float64]
@@ -53,6 +54,18 @@ def png(figure: Sheet) -> bytes:
     stream = io.BytesIO()
     figure.savefig(stream, format="png", dpi=_DPI, metadata={"Software": None})
     return stream.getvalue()
+
+
+def filled(ax: Axes, density: FloatArray, edges: FloatArray, label: str) -> None:
+    """Draws a histogram as the filled area that a reference has."""
+    ax.stairs(density, edges, fill=True, color=LINE, label=label)
+    ax.stairs(density, edges, color=REFERENCE, lw=1.0)
+
+
+def histogram_density(values: FloatArray, weights: FloatArray, edges: FloatArray) -> FloatArray:
+    """Returns the density (bins,) of weighted values (frames,); what lies outside the edges counts in the whole."""
+    mass, _ = np.histogram(values, edges, weights=weights / weights.sum())
+    return np.asarray(mass / np.diff(edges))
 
 
 def finite(name: str, values: ArrayLike) -> FloatArray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,10 @@ import numpy as np
 
 from equilibra.errors import EquilibraError
 from equilibra.report.sections import ValidityRow
+from equilibra.systems.block_weights import finite, in_words, size_in_words, tail_in_words
 from equilibra.systems.ensemble import Ensemble
 
-_SHOWN_ELSEWHERE = ("timing", "path_weights")
+_SHOWN_ELSEWHERE = ("timing", "path_weights", "guidance")
 
 
 def is_weighted(ensemble: Ensemble) -> bool:
@@ -22,26 +24,29 @@ def is_weighted(ensemble: Ensemble) -> bool:
 
 def weighting(ensemble: Ensemble) -> tuple[str, dict[str, object]]:
     """Returns whether the weights of an ensemble can be trusted, and what is known of them; nothing where they are equal."""
-    from equilibra.thermo.estimate import Estimate
     from equilibra.thermo.weights import diagnose
 
     if not is_weighted(ensemble):
         return "", {}
-    diagnosis = diagnose(ensemble.log_weights)
-    facts: dict[str, object] = {
-        "effective sample size": f"{diagnosis.ess:.0f} of {diagnosis.n:,} ({100 * diagnosis.ess_fraction:.1f} %)",
-        "Pareto k": f"{diagnosis.pareto_k:.2f}" if np.isfinite(diagnosis.pareto_k) else "not fitted",
-    }
+    guidance: Any = ensemble.provenance.get("guidance")
+    guided = isinstance(guidance, Mapping) and guidance["corrected"]
+    # relatives count as one in the record of guided populations
+    record: Mapping[str, Any] = guidance if guided else finite(asdict(diagnose(ensemble.log_weights)))
+    facts: dict[str, object] = {"effective sample size": size_in_words(record), "Pareto k": tail_in_words(record)}
+    if guided:
+        facts["average likelihood of the model's samples, ln"] = in_words(record, "log_evidence")
+        facts["drawn"] = (
+            f"{record['drawn']:,} in {record['populations']:,} populations, of which {record['rejected']:,} failed the checks: weight zero"
+        )
     known: Any = ensemble.provenance.get("path_weights")
     if isinstance(known, Mapping):
         for name, label in (("log_z", "log Z"), ("elbo", "lower bound of log Z")):
-            error = known[f"{name}_error"]
-            facts[label] = str(Estimate.normal(known[name], np.inf if error is None else error, known["n"]))
+            facts[label] = in_words(known, name)
         facts["energy"] = f"{ensemble.provenance['energy']}, {known['energy_calls']:,} calls"
         facts["drawn"] = (
             f"{known['drawn']:,}, of which {known['rejected']:,} failed the checks or have an infinite energy: weight zero"
         )
-    return diagnosis.sentence, facts
+    return record["sentence"], facts
 
 
 def cost(ensemble: Ensemble) -> dict[str, object]:

@@ -21,10 +21,11 @@ if TYPE_CHECKING:
     from equilibra.systems.molecule.ensemble import MoleculeEnsemble
     from equilibra.systems.protein.ensemble import ProteinEnsemble
 
-MOST = {"molecule": 10_000, "protein": 1000}
+MOST = {"molecule": 10_000, "protein": 1000, "crystal": 1000}
 """The largest number of samples on each side by default."""
 
-_TRANSPORT = {"molecule": 2000, "protein": 1000}
+_TRANSPORT = {"molecule": 2000, "protein": 1000, "crystal": 1000}
+_MATCHED = 200  # crystals that are matched with each other
 
 
 def evaluate(
@@ -36,6 +37,7 @@ def evaluate(
     lag: int | None = 10,
     include_rejected: bool = False,
     native: Any | None = None,
+    training: str | Path | None = None,
     domain: str | None = None,
     transport_n: int | None = None,
     rmsd_n: int = 250,
@@ -44,7 +46,8 @@ def evaluate(
     """Measures an ensemble against a reference; every number comes with its error, noise floor and baseline.
 
     Arguments:
-        a: The ensemble: a folder of samples or of a simulation, a file of frames (`FILE:TOPOLOGY`), or `MoleculeEnsemble` or `ProteinEnsemble` objects.
+        a: The ensemble: a folder of samples or of a simulation, a file of frames (`FILE:TOPOLOGY`), or `MoleculeEnsemble` or `ProteinEnsemble` objects; of
+            crystals a folder of samples, a file of structures or a `CrystalEnsemble`.
         b: The reference, likewise. Several runs make an honest floor; of a single one its two halves do.
         n: The largest number of samples on each side; by default that of `MOST`.
         seed: Seed of the draws.
@@ -52,7 +55,8 @@ def evaluate(
         include_rejected: Count also the samples of `a` that failed the checks.
         native: For proteins, the native structure: a PDB or mmCIF file, or an mdtraj `Trajectory`, of which the first frame counts. It adds TM-score, RMSD,
             lDDT and native contacts.
-        domain: `molecule` or `protein`; by default what the ensembles say, or else what their atoms look like.
+        training: For crystals, the file of structures that the model was trained on: it adds novelty, and the score of memory.
+        domain: `molecule`, `protein` or `crystal`; by default what the ensembles say, or else what their atoms look like.
         transport_n: The largest number of samples for exact optimal transport; by default 2,000 of molecules and 1,000 of proteins.
         rmsd_n: For molecules, the same for the matrix of RMSDs.
         repeats: Resamples for errors and floors.
@@ -74,7 +78,11 @@ def evaluate(
     kind = domain or ("protein" if native is not None else domain_of(a, b))
     if native is not None and kind != "protein":
         raise InputError("native: a native structure has a meaning for proteins only; leave it out")
+    if training is not None and kind != "crystal":
+        raise InputError("training: the structures of a training have a meaning for crystals only; leave them out")
     size = MOST[kind] if n is None else n
+    if kind == "crystal":
+        return _crystals(a, b, training, n=size, seed=seed, repeats=repeats, include_rejected=include_rejected)
     options: dict[str, Any] = {"n": size, "seed": seed, "lag": lag, "repeats": repeats, "include_rejected": include_rejected}
     options["transport_n"] = min(_TRANSPORT[kind] if transport_n is None else transport_n, size)
     if kind == "protein":
@@ -159,6 +167,35 @@ def _proteins(
         block=_block(ours, _backbone_series(ours)),
         log_weights=log_weights,
         **({} if temperature is None else {"temperature": float(temperature)}),
+    )
+
+
+def _crystals(
+    a: Any, b: Any, training: str | Path | None, *, n: int, seed: int, repeats: int, include_rejected: bool
+) -> EvaluationTable:
+    from equilibra.analysis.crystal.evaluate import evaluate_crystals
+    from equilibra.systems.crystal.load import load_crystals
+
+    if include_rejected:
+        raise InputError(
+            "include_rejected: has no meaning for crystals, of which the share of valid ones is a row of the table; leave it out"
+        )
+    ours, theirs = load_crystals(a), load_crystals(b)
+    known = [structure.energy for structure in (*ours.structures, *theirs.structures)]
+    energies = None
+    if None not in known:
+        both = np.array(known, dtype=np.float64)
+        energies = both[: len(ours.structures)], both[len(ours.structures) :]
+    return evaluate_crystals(
+        ours.structures,
+        theirs.structures,
+        rng=np.random.default_rng(seed),
+        training=None if training is None else load_crystals(training).structures,
+        drawn=ours.drawn,
+        energies=energies,
+        n=n,
+        match_n=min(n, _MATCHED),
+        repeats=repeats,
     )
 
 

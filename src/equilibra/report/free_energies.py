@@ -189,7 +189,6 @@ def free_energy(
         InputError: If a variable is unknown, states overlap or cannot be read, the weights cannot be trusted, or a number is out of range.
     """
     from equilibra.systems.molecule.runs import join_runs, load_runs
-    from equilibra.systems.weighted import populations_of
 
     if bins is not None and bins < 2:
         raise InputError(f"bins: got {bins}, expected at least 2")
@@ -219,7 +218,7 @@ def free_energy(
             **{f"'{text}'": np.asarray(mask, dtype=np.float64) for text, mask in masks.items()},
         },
         block=block,
-        families=populations_of(ensemble.blocks) if "smc" in ensemble.provenance and ensemble.blocks is not None else None,
+        families=ensemble.populations(),
         allow_untrusted=allow_untrusted,
     )
     rng = np.random.default_rng(seed)
@@ -289,7 +288,14 @@ def _temperature(ensemble: MoleculeEnsemble, given: float | None) -> float | Non
 
 def _notes(ensemble: MoleculeEnsemble, samples: SampleSet, kelvin: float | None) -> tuple[str, ...]:
     notes = []
-    if "model" in ensemble.provenance and samples.log_weights is None:
+    guidance = ensemble.provenance.get("guidance")
+    if guidance is not None:
+        wishes = "; ".join(f"{row['name']} {row['target']}" for row in guidance["guides"])
+        what = "the model's distribution times the likelihood of that" if guidance["corrected"] else "a guess, without weights"
+        notes.append(
+            f"The conformations were guided to {wishes}: populations and free energies are those of {what}, not of equilibrium."
+        )
+    elif "model" in ensemble.provenance and samples.log_weights is None:
         notes.append(
             "The conformations are samples of a model and carry no weights: populations and free energies are those of the model. Error bars say how "
             "well its samples determine them, not how far the model is from the energy it learnt."

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 REPORTS: Mapping[str, str] = {
     "molecule": "equilibra.report.from_molecule",
     "protein": "equilibra.report.from_protein",
+    "crystal": "equilibra.report.from_crystal",
 }
 """Modules by the kind of an ensemble; each has `report_page`, which gathers what the page of an ensemble shows and returns the page."""
 

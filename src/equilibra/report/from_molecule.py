@@ -12,6 +12,7 @@ import numpy as np
 from equilibra.analysis.table import EvaluationTable
 from equilibra.errors import InputError
 from equilibra.report.ensemble_facts import cost, is_weighted, limits, provenance, validity_rows, weighting
+from equilibra.report.guidance import guided_properties
 from equilibra.report.molecule import molecule_report, torsion_pairs
 from equilibra.report.molecule_data import BondTable, EvaluationRow, MoleculeReportData, RepresentativeStructure
 from equilibra.report.page import Page
@@ -76,6 +77,7 @@ def report_data(
         temperature=float(kelvin),
         count=len(ensemble),
         torsions=torsions,
+        guided=guided_properties(ensemble),
         provenance=provenance(ensemble),
         highlights=cost(ensemble),
         validity=validity_rows(ensemble, _CRITERIA),

@@ -15,6 +15,7 @@ from equilibra.errors import InputError
 from equilibra.report.backbone_profile import BackboneProfile, alpha_positions, backbone_profile, chain_of, joint_weights
 from equilibra.report.canvas import effective_number
 from equilibra.report.ensemble_facts import cost, is_weighted, limits, provenance, validity_rows, weighting
+from equilibra.report.guidance import guided_properties
 from equilibra.report.page import Page
 from equilibra.report.protein import protein_report
 from equilibra.report.protein_data import Projection, ProteinReportData, ProteinStructure, Rejections
@@ -113,6 +114,7 @@ def report_data(
         structures=_structures(ensemble, ca, ours, target, native_atoms),
         evaluation=evaluation,
         relaxation=read_relaxation(relaxation, folder, len(ensemble)),
+        guided=guided_properties(ensemble),
         provenance=provenance(ensemble),
         limits=limits(model),
     )

@@ -9,6 +9,7 @@ import numpy as np
 from equilibra.report import plots
 from equilibra.report.canvas import effective_number, finite, frame_weights
 from equilibra.report.elements import CellLike, Element, Facts, Figure, Highlights, Table, Text
+from equilibra.report.guidance import guidance_elements
 from equilibra.report.molecule_data import BondTable, EvaluationRow, MoleculeReportData, RepresentativeStructure
 from equilibra.report.page import Page
 from equilibra.report.representatives import Representatives, choose_representatives, superpose_pdb
@@ -44,6 +45,7 @@ def molecule_report(data: MoleculeReportData) -> Page:
     page = Page(data.name, subtitle, lead=(Highlights(_highlights(data)),))
     for title, elements in (
         ("Weights", weight_elements(data.log_weights, data.weight_verdict, data.weight_facts)),
+        ("Guidance", guidance_elements(data.guided, data.weights)),
         ("Free energy", _surfaces(data)),
         ("Torsions", _marginals(data)),
         ("Structures", _structures(data)),

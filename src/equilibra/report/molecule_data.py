@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike
 
 from equilibra.errors import InputError, ShapeError
 from equilibra.report.canvas import finite, frame_weights, per_item
+from equilibra.report.guidance import GuidedProperty
 from equilibra.report.sections import ValidityRow, check_rows
 
 
@@ -78,6 +79,7 @@ class MoleculeReportData:
         count: Number of samples.
         torsions: Name -> angles of the samples with shape (frames), in rad. Names that differ only in `phi` and `psi` (or φ and ψ)
             make a Ramachandran surface.
+        guided: Properties that the samples were guided to.
         provenance: What made the samples: model, weight hash, seed, versions, network calls, samples per second.
         highlights: Further tiles for the top of the page, label -> value.
         validity: The checks of the samples, before any filter.
@@ -105,6 +107,7 @@ class MoleculeReportData:
     temperature: float
     count: int
     torsions: Mapping[str, ArrayLike] = field(default_factory=dict, repr=False)
+    guided: Sequence[GuidedProperty] = ()
     provenance: Mapping[str, object] = field(default_factory=dict)
     highlights: Mapping[str, object] = field(default_factory=dict)
     validity: Sequence[ValidityRow] = ()

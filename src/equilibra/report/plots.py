@@ -19,8 +19,10 @@ from equilibra.report.canvas import (
     SOFT,
     FloatArray,
     degrees,
+    filled,
     finite,
     frame_weights,
+    histogram_density,
     per_item,
     png,
     sheet,
@@ -71,7 +73,7 @@ def torsion_marginals(
         edges = start + np.linspace(0.0, 360.0, bins + 1)
         if reference is not None and name in reference:
             wrapped = (degrees(name, reference[name]) - start) % 360.0 + start
-            _filled(ax, np.histogram(wrapped, edges, density=True)[0], edges, reference_label)
+            filled(ax, np.histogram(wrapped, edges, density=True)[0], edges, reference_label)
         wrapped = (angles - start) % 360.0 + start
         density, _ = np.histogram(wrapped, edges, weights=frame_weights(weights, angles.size), density=True)
         ax.stairs(density, edges, color=SAMPLE, lw=2.0, label="samples")
@@ -165,11 +167,10 @@ def energy_histogram(
     figure = sheet(7.2, 3.7)
     ax = figure.subplots()
     if r is not None:
-        _filled(ax, np.histogram(y, edges, density=True)[0], edges, reference_label)
+        filled(ax, np.histogram(y, edges, density=True)[0], edges, reference_label)
     elif weights is not None:
-        _filled(ax, np.histogram(x, edges)[0] / x.size / np.diff(edges), edges, "as drawn")
-    mass, _ = np.histogram(x, edges, weights=w / w.sum())
-    ax.stairs(mass / np.diff(edges), edges, color=SAMPLE, lw=2.0, label="samples")
+        filled(ax, np.histogram(x, edges)[0] / x.size / np.diff(edges), edges, "as drawn")
+    ax.stairs(histogram_density(x, w, edges), edges, color=SAMPLE, lw=2.0, label="samples")
     outside = int(np.sum((x < edges[0]) | (x > edges[-1])))
     if outside:
         note = f"{outside:,} of {x.size:,} samples\noutside this range"
@@ -226,11 +227,6 @@ def _turn_start(angles: FloatArray) -> float:
     """Returns where to cut the circle: at 0° for torsions that gather about 180°, such as a peptide bond's, else at -180°."""
     mean = np.exp(1j * np.radians(angles)).mean()
     return 0.0 if mean.real < -0.5 else -180.0
-
-
-def _filled(ax: Axes, density: FloatArray, edges: FloatArray, label: str) -> None:
-    ax.stairs(density, edges, fill=True, color=LINE, label=label)
-    ax.stairs(density, edges, color=REFERENCE, lw=1.0)
 
 
 def _lollipops(ax: Axes, rows: FloatArray, values: FloatArray, *, centre: float, band: float) -> None:

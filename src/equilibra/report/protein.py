@@ -8,6 +8,7 @@ from equilibra.analysis.protein.secondary_structure import CODES
 from equilibra.analysis.table import EvaluationTable
 from equilibra.report import plots, protein_plots
 from equilibra.report.elements import CellLike, Element, Facts, Figure, Highlights, Table, Text
+from equilibra.report.guidance import guidance_elements
 from equilibra.report.page import Page
 from equilibra.report.plane_surface import plane_surface
 from equilibra.report.protein_data import ProteinReportData, ProteinStructure, RelaxationSummary
@@ -36,6 +37,7 @@ def protein_report(data: ProteinReportData) -> Page:
     for title, elements in (
         ("Structures", _structures(data)),
         ("Weights", weight_elements(data.log_weights, data.weight_verdict, data.weight_facts)),
+        ("Guidance", guidance_elements(data.guided, None if data.log_weights is None else data.samples.weights)),
         ("Flexibility", _flexibility(data)),
         ("Contacts", _contacts(data)),
         ("Size", _size(data)),

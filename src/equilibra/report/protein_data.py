@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike
 
 from equilibra.errors import InputError, ShapeError
 from equilibra.report.backbone_profile import BackboneProfile
+from equilibra.report.guidance import GuidedProperty
 from equilibra.report.sections import ValidityRow, check_rows
 
 if TYPE_CHECKING:
@@ -108,6 +109,7 @@ class ProteinReportData:
         structures: Structures to show.
         evaluation: Metrics against the reference, or None.
         relaxation: What the relaxation of all-atom structures did, or None.
+        guided: Properties that the samples were guided to.
         provenance: What made the samples.
         limits: What the ensemble is not good for; paragraphs separated by empty lines.
 
@@ -134,6 +136,7 @@ class ProteinReportData:
     structures: Sequence[ProteinStructure] = ()
     evaluation: EvaluationTable | None = None
     relaxation: RelaxationSummary | None = None
+    guided: Sequence[GuidedProperty] = ()
     provenance: Mapping[str, object] = field(default_factory=dict)
     limits: str = ""
 

@@ -19,6 +19,7 @@ from equilibra.report.structure_view import Molecules, Movie
 
 if TYPE_CHECKING:
     from equilibra.systems.protein.interpolate import ProteinPath
+    from equilibra.systems.protein.path_energies import PathEnergies
     from equilibra.systems.protein.system import ProteinSystem
 
 _OVERLAID = 7
@@ -28,6 +29,11 @@ _MOST_BYTES = 1_500_000  # of the overlaid structures
 _CAUTION = (
     "The path is a great arc in the model's latent space, decoded. It passes through conformations that the model finds likely, but it is a "
     "hypothesis about a transition: it has no time, and nature may take another way."
+)
+_POTENTIAL = (
+    "The energies are potential energies{solvent} of one structure for each step: side chains were placed on it anew and relaxed with {force_field}, the backbone "
+    "held by springs whose energy is not counted. They are no free energies, and no barriers either: side chains are a guess, and another one changes the "
+    "energy by many kcal/mol."
 )
 
 
@@ -40,7 +46,7 @@ def path_page(path: ProteinPath, *, model: str | Path | None = None) -> Page:
     """
     ensemble = path.ensemble
     valid = ensemble.validity.valid
-    names = _ends(path)
+    names = ends_of(path)
     forward = np.diff(path.rmsd[:, 0] - path.rmsd[:, 1]) > 0.0
     tiles: dict[str, object] = {
         "conformations": len(path),
@@ -57,15 +63,24 @@ def path_page(path: ProteinPath, *, model: str | Path | None = None) -> Page:
     page.add("Conformations, superposed", *_overlay(path))
     page.add("Steps", _steps(path, names))
     stated = limits(ensemble.provenance.get("model") if model is None else model)
-    page.add("What this is not good for", Text("\n\n".join(text for text in (_CAUTION, stated) if text)))
+    page.add("What this is not good for", Text("\n\n".join(text for text in (_CAUTION, _about_energies(path), stated) if text)))
     page.add("Provenance", Facts(dict(ensemble.provenance)))
     return page
 
 
-def _ends(path: ProteinPath) -> tuple[str, str]:
+def ends_of(path: ProteinPath) -> tuple[str, str]:
+    """Returns what the ends of a path are called, two different names."""
     given = path.ensemble.provenance.get("ends")
     first, last = (str(name) for name in given) if isinstance(given, list | tuple) and len(given) == 2 else ("A", "B")
     return (first, last) if first != last else (f"{first} (A)", f"{last} (B)")
+
+
+def _about_energies(path: ProteinPath) -> str:
+    """Returns what the energies of a path are, in words, if it has any."""
+    if path.energies is None:
+        return ""
+    name = path.energies.force_field
+    return _POTENTIAL.format(force_field=name, solvent="" if name.endswith("vacuum") else " with implicit solvent")
 
 
 def _backbones(path: ProteinPath) -> tuple[FloatArray, np.ndarray]:
@@ -127,6 +142,12 @@ def _series(path: ProteinPath, names: tuple[str, str]) -> list[Element]:
         if len(finite):
             depth = float(finite[[0, -1]].min() - finite.min())
             words = f" At its lowest, the log-density is {depth:.1f} nats below the less likely end."
+    if path.energies is not None:
+        panels += _energy_panels(path.energies)
+        words += (
+            f" Energies: potential energy of all atoms after relaxation with {path.energies.force_field}, above the lowest step; no free energies. "
+            f"C-alpha atoms moved by the relaxation; pairs of atoms that clash, as built and relaxed."
+        )
     bad = ~ensemble.validity.valid
     failed = int(bad.sum())
     which = f"the {failed} conformations that fail" if failed > 1 else "the conformation that fails"
@@ -136,20 +157,32 @@ def _series(path: ProteinPath, names: tuple[str, str]) -> list[Element]:
     return [Figure(path_plot(panels, bad), caption, alt)]
 
 
+def _energy_panels(energies: PathEnergies) -> list[PathSeries]:
+    relaxed = energies.columns["energy relaxed (kcal/mol)"]
+    finite = relaxed[np.isfinite(relaxed)]
+    return [
+        PathSeries("relaxed energy (kcal/mol)", {"": relaxed - finite.min() if len(finite) else relaxed}),
+        PathSeries("C-alpha displacement (Å)", {"": energies.ca_moved}),
+        PathSeries("clashes", {"as built": energies.clashes[:, 0], "relaxed": energies.clashes[:, 1]}),
+    ]
+
+
 def _steps(path: ProteinPath, names: tuple[str, str]) -> Table:
     ensemble = path.ensemble
     size, density = ensemble.radius_of_gyration, ensemble.log_density
+    energies = {} if path.energies is None else path.energies.columns
     rows: list[list[CellLike]] = [
         [
             i + 1,
             *(_rounded(value, 2) for value in (path.rmsd[i, 0], path.rmsd[i, 1], size[i])),
             *(() if density is None else (_rounded(density[i], 1),)),
+            *(_rounded(values[i], 2) if values.dtype.kind == "f" else values[i].item() for values in energies.values()),
             "; ".join(ensemble.validity.reasons(i)) or "valid",
         ]
         for i in range(len(path))
     ]
     head = ["step", f"RMSD to {names[0]} (Å)", f"RMSD to {names[1]} (Å)", "radius of gyration (Å)"]
-    return Table([*head, *([] if density is None else ["log-density (nats)"]), "checks"], rows)
+    return Table([*head, *([] if density is None else ["log-density (nats)"]), *energies, "checks"], rows)
 
 
 def _rounded(value: float, digits: int) -> str | None:

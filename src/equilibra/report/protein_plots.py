@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -10,7 +10,20 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from equilibra.errors import InputError, ShapeError
-from equilibra.report.canvas import INK, LINE, REFERENCE, SAMPLE, SOFT, FloatArray, finite, frame_weights, per_item, png, sheet
+from equilibra.report.canvas import (
+    INK,
+    LINE,
+    REFERENCE,
+    SAMPLE,
+    SOFT,
+    filled,
+    finite,
+    frame_weights,
+    histogram_density,
+    per_item,
+    png,
+    sheet,
+)
 from equilibra.report.elements import colour
 
 if TYPE_CHECKING:
@@ -126,9 +139,8 @@ def contact_maps(
     ticks = residue_ticks(names, 12)
     ax.set_xticks(ticks, [names[i] for i in ticks], rotation=90)
     ax.set_yticks(ticks, [names[i] for i in ticks])
-    for start in chain_starts[1:]:
-        ax.axhline(start - 0.5, color=SOFT, lw=0.8, ls=":")
-        ax.axvline(start - 0.5, color=SOFT, lw=0.8, ls=":")
+    for line in (ax.axhline, ax.axvline):
+        _chain_starts(line, chain_starts)
     ax.plot([-0.5, length - 0.5], [-0.5, length - 0.5], color=REFERENCE, lw=0.8)
     if reference is not None:
         ax.set_title("samples above the diagonal", fontsize=11, color=INK, pad=9, loc="right")
@@ -215,8 +227,13 @@ def _residue_axis(ax: Axes, names: Sequence[str], chain_starts: Sequence[int]) -
     crowded = sum(len(names[i]) + 1 for i in ticks) > 110
     ax.set_xticks(ticks, [names[i] for i in ticks], rotation=90 if crowded else 0)
     ax.set(xlim=(-0.6, len(names) - 0.4), xlabel="residue")
+    _chain_starts(ax.axvline, chain_starts)
+
+
+def _chain_starts(line: Callable[..., object], chain_starts: Sequence[int]) -> None:
+    """Draws a dotted line, upright or level, before each chain but the first."""
     for start in chain_starts[1:]:
-        ax.axvline(start - 0.5, color=SOFT, lw=0.8, ls=":")
+        line(start - 0.5, color=SOFT, lw=0.8, ls=":")
 
 
 def _distribution(ax: Axes, panel: Distribution, reference_label: str) -> None:
@@ -229,10 +246,9 @@ def _distribution(ax: Axes, panel: Distribution, reference_label: str) -> None:
     margin = 0.05 * (high - low) or 0.05 * max(abs(high), 1.0)
     edges = np.linspace(low - margin, high + margin, int(np.clip(2.0 * values.size ** (1 / 3), 12, 60)) + 1)
     if reference is not None:
-        density = _density(reference, frame_weights(panel.reference_weights, reference.size), edges)
-        ax.stairs(density, edges, fill=True, color=LINE, label=reference_label)
-        ax.stairs(density, edges, color=REFERENCE, lw=1.0)
-    ax.stairs(_density(values, weights, edges), edges, color=SAMPLE, lw=2.0, label="samples")
+        density = histogram_density(reference, frame_weights(panel.reference_weights, reference.size), edges)
+        filled(ax, density, edges, reference_label)
+    ax.stairs(histogram_density(values, weights, edges), edges, color=SAMPLE, lw=2.0, label="samples")
     outside = int(np.sum((values < edges[0]) | (values > edges[-1])))
     if outside:
         note = f"{outside:,} of {values.size:,} outside"
@@ -240,9 +256,3 @@ def _distribution(ax: Axes, panel: Distribution, reference_label: str) -> None:
     ax.set(xlim=(edges[0], edges[-1]), xlabel=panel.name)
     ax.set_ylim(0.0, None)
     ax.grid(axis="y", color=LINE, lw=0.6)
-
-
-def _density(values: FloatArray, weights: FloatArray, edges: FloatArray) -> FloatArray:
-    """Returns the density of weighted values; what lies outside the edges counts in the whole."""
-    mass, _ = np.histogram(values, edges, weights=weights / weights.sum())
-    return np.asarray(mass / np.diff(edges))

@@ -37,6 +37,8 @@ def domain_of(*sources: Any) -> str:
             )
     if said:
         return said[0][1]
+    if any(_looks_like_crystals(source) for source in sources):
+        return "crystal"
     return "protein" if any(_looks_like_a_protein(source) for source in sources) else "molecule"
 
 
@@ -48,6 +50,23 @@ def _said(source: Any) -> str | None:
     first = source[0] if isinstance(source, Sequence) and len(source) else source
     kind = getattr(first, "kind", None)
     return kind if kind in DOMAINS else None
+
+
+def _looks_like_crystals(source: Any) -> bool:
+    """Tells whether a source is a folder of crystals, or a file of structures that no other domain reads; CIF files may hold proteins too."""
+    if not isinstance(source, str | Path):
+        return False
+    from equilibra.systems.crystal.data.read import is_structure_file
+
+    path = Path(source)
+    if path.is_dir():
+        # samples of several compositions have a folder each
+        return any(kind_of(file.parent) == "crystal" for file in path.glob("*/ensemble.json"))
+    return (
+        path.is_file()
+        and is_structure_file(path)
+        and not path.name.lower().removesuffix(".gz").endswith((*_PROTEIN_SUFFIXES, ".npy", ".xyz"))
+    )
 
 
 def _looks_like_a_protein(source: Any) -> bool:

@@ -14,8 +14,8 @@ from numpy.typing import ArrayLike
 from equilibra.errors import InputError, ShapeError
 from equilibra.report.elements import colour, script_json
 
-Drawing = Literal["sticks", "cartoon"]
-"""How a structure is drawn: all its atoms as balls and sticks, or the course of a protein's backbone."""
+Drawing = Literal["sticks", "cartoon", "crystal"]
+"""How a structure is drawn: all its atoms as balls and sticks, the course of a protein's backbone, or atoms in a unit cell, one structure at a time."""
 
 _WITHOUT_WEBGL = "This browser cannot draw in 3-D (WebGL is missing or switched off), so the structures are not shown."
 _LARGEST = 32_000  # of the numbers of 16 bits that a movie is made of
@@ -33,7 +33,7 @@ class Molecules:
         pdb_models: One structure each, in PDB format, in Å, already superposed.
         labels: The name of each structure, shown on its button.
         caption: What the structures are.
-        drawing: How they are drawn; a cartoon needs the atoms N, CA, C and O of each residue.
+        drawing: How they are drawn; a cartoon needs the atoms N, CA, C and O of each residue, a crystal its cell (CRYST1).
     """
 
     pdb_models: Sequence[str] = field(repr=False)
@@ -58,9 +58,9 @@ class Molecules:
             "drawing": self.drawing,
             "without_webgl": _WITHOUT_WEBGL,
         }
-        every = (
-            '<button type="button" data-show="all" aria-pressed="true">All, superposed</button>' if len(self.labels) > 1 else ""
-        )
+        every = ""
+        if len(self.labels) > 1 and self.drawing != "crystal":
+            every = '<button type="button" data-show="all" aria-pressed="true">All, superposed</button>'
         buttons = "".join(
             f'<button type="button" data-show="{i}" aria-pressed="false">'
             f'<span class="swatch" style="--swatch: {colour(i)}"></span>{escape(label)}</button>'

@@ -88,6 +88,14 @@ class Features:
             conditions = conditions[None]
         return type(self)(self.node, self.pair, {**self.graph, "conditions": conditions}, self.mask)
 
+    def with_extra_known(self, known: Tensor) -> Self:
+        """Returns the features with `graph["extra_known"]`, which tells whether the real-valued features `extra` are there or zeros in place of missing ones.
+
+        Arguments:
+            known: 1 where they are there and 0 where they are missing: a number for one system, or one for each sample of a batch, with shape (batch,).
+        """
+        return type(self)(self.node, self.pair, {**self.graph, "extra_known": known}, self.mask)
+
     def to(self, device: torch.device | str) -> Self:
         """Returns the features on another device."""
         return type(self)(

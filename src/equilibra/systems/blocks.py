@@ -125,6 +125,9 @@ class BatchedDenoiser(Denoiser):
             parts.append(self.inner.rows(rows)(state[rows], t[rows]).displacements)
         return Prediction({name: torch.cat([part[name] for part in parts]) for name in parts[0]})
 
+    def rows(self, index: slice | torch.Tensor) -> BatchedDenoiser:  # noqa: D102
+        return BatchedDenoiser(self.inner.rows(index), self.size)
+
 
 def draw_blocks(
     denoiser: BoundDenoiser,

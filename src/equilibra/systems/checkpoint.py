@@ -1,6 +1,5 @@
 """Model files: `model.json` (schema version, process, network, sampler, scope, card) and `model.safetensors`, bound by a hash."""
 
-import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,8 +7,9 @@ from typing import Any
 
 from torch import Tensor
 
-from equilibra.atomic import write_bytes, write_text
+from equilibra.atomic import write_text
 from equilibra.errors import CheckpointError, unknown_key_message
+from equilibra.tensor_files import read_tensors, write_tensors
 
 SCHEMA_VERSION = 1
 KEYS = frozenset(
@@ -19,11 +19,8 @@ KEYS = frozenset(
 
 def write_model(folder: Path, description: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
     """Writes a model folder; the description, which names the hash of the weights, comes last."""
-    from safetensors.torch import save
-
-    content = save({name: value.detach().cpu().contiguous() for name, value in sorted(tensors.items())})
-    write_bytes(folder / "model.safetensors", content)
-    values = {"schema_version": SCHEMA_VERSION, **description, "sha256": hashlib.sha256(content).hexdigest()}
+    sha256 = write_tensors(folder / "model.safetensors", tensors)
+    values = {"schema_version": SCHEMA_VERSION, **description, "sha256": sha256}
     write_text(folder / "model.json", json.dumps(values, indent=2) + "\n")
 
 
@@ -58,16 +55,4 @@ def read_weights(folder: Path, sha256: str) -> dict[str, Tensor]:
     Raises:
         CheckpointError: If it is missing or is not the file that was written.
     """
-    from safetensors.torch import load
-
-    path = folder / "model.safetensors"
-    if not path.is_file():
-        raise CheckpointError(f"{path}: no such file; the model folder is incomplete")
-    content = path.read_bytes()
-    found = hashlib.sha256(content).hexdigest()
-    if found != sha256:
-        raise CheckpointError(
-            f"{path}: the weights are corrupted: their hash is {found[:12]}..., model.json says {sha256[:12]}...; "
-            "fetch or train the model again"
-        )
-    return dict(load(content))
+    return read_tensors(folder / "model.safetensors", sha256)

@@ -12,11 +12,13 @@ from equilibra.diffusion.objectives.choose import TrainedDenoiser
 from equilibra.diffusion.process import Process
 from equilibra.energies.energy import Energy
 from equilibra.errors import ConfigError, unknown_key_message
+from equilibra.systems.properties import Maker
 from equilibra.systems.scope import Scope
 
 DOMAINS: dict[str, str] = {
     "molecule": "equilibra.systems.molecule.domain",
     "protein": "equilibra.systems.protein.domain",
+    "crystal": "equilibra.systems.crystal.domain",
 }
 """Modules of the domains by name; each offers the functions of `Domain`."""
 
@@ -51,14 +53,22 @@ class Domain(Protocol):
     def reference(self, system: Any) -> Tensor:
         """Returns one sensible conformation (1, items, axes)."""
 
+    def properties(self, system: Any) -> Mapping[str, Maker]:
+        """Returns what makes the properties that a guide can name, by their spelling; see `systems.properties`."""
+
+    def written(self, system: Any, state: Any) -> Tensor:
+        """Returns the positions (batch, atoms, 3) of the atoms as they are written, in Å, with gradients."""
+
     def ensemble(self, system: Any, blocks: Any, n: int, provenance: Mapping[str, Any]) -> Any:
         """Makes the ensemble of the first n valid samples."""
 
     def check_features(self, system: Any, network: Mapping[str, Any], name: str) -> None:
         """Raises `InputError` if the system lacks features that the network of the model `name` needs."""
 
-    def fitting_batch(self, system: Any, network: Mapping[str, Any], wanted: int | None, most: int) -> int:
-        """Returns how many samples are given to the network at once: those wanted, or at most so many that memory allows them.
+    def fitting_batch(
+        self, system: Any, network: Mapping[str, Any], wanted: int | None, most: int, gradients: bool = False
+    ) -> int:
+        """Returns how many samples are given to the network at once, with their gradients or without: those wanted, or at most so many that memory allows them.
 
         Raises `InputError` if memory is too short.
         """

@@ -12,10 +12,11 @@ from typing import Any, ClassVar, Self
 import numpy as np
 
 from equilibra.errors import ShapeError
+from equilibra.systems.block_weights import LOG_WEIGHT, VALUE, populations_of
 from equilibra.systems.blocks import Block
 from equilibra.systems.files import mdtraj_trajectory
 from equilibra.systems.validity import Validity
-from equilibra.systems.weighted import ENERGY, LOG_WEIGHT
+from equilibra.systems.weighted import ENERGY
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -27,13 +28,16 @@ class Ensemble(ABC):
     Attributes:
         system: The system; it has `name`, `digest`, `atoms` and `topology`.
         positions: Conformations (F, N, 3), float32, in Å.
+        cells: Cells (F, 3, 3), rows are lattice vectors, float32, in Å, of a periodic system; None of others.
         log_weights: Logarithms (F,) of their weights, of any normalisation; by default all zero.
         validity: Results of the checks of `positions`; by default they are made.
         rejected: Conformations (R, N, 3), in Å, that failed the checks and do not count.
+        rejected_cells: Their cells (R, 3, 3), in Å, of a periodic system.
         rejected_reasons: Why, one text for each.
         blocks: Block (F,) that each conformation was drawn in, or None.
         energies: Potential energies (F,), in eV, or None.
         log_density: Logarithms (F,) of the model's density, or None.
+        values: Values (F,) of properties by name, such as those that the conformations were guided to.
         provenance: What made it: model, seed, versions, cost. Everything in it can be written as JSON.
 
     Raises:
@@ -44,27 +48,43 @@ class Ensemble(ABC):
     """Name of the domain."""
     formats: ClassVar[tuple[str, ...]]
     """Formats that `save` can write."""
+    periodic: ClassVar[bool] = False
+    """Whether every conformation has a cell of its own."""
+    topology_file: ClassVar[str | None] = "topology.pdb"
+    """Name of the file of the first valid frame that tells the atoms; None where the files of frames do."""
+    rejected_format: ClassVar[str] = "xtc"
+    """Format of the rejected frames."""
 
     system: Any
     positions: np.ndarray
+    cells: np.ndarray | None = None
     log_weights: np.ndarray = field(default_factory=lambda: np.zeros(0))
     validity: Validity = None  # type: ignore[assignment]  # filled in below, never None
     rejected: np.ndarray = None  # type: ignore[assignment]  # filled in below, never None
+    rejected_cells: np.ndarray | None = None
     rejected_reasons: tuple[str, ...] = ()
     blocks: np.ndarray | None = None
     energies: np.ndarray | None = None
     log_density: np.ndarray | None = None
+    values: Mapping[str, np.ndarray] = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
     @abstractmethod
-    def check(cls, positions: np.ndarray, system: Any) -> Validity:
-        """Checks frames (F, N, 3), in Å, against the system they should be of."""
+    def check(cls, positions: np.ndarray, system: Any, cells: np.ndarray | None = None) -> Validity:
+        """Checks frames (F, N, 3), in Å, with their cells (F, 3, 3) if it is periodic, against the system they should be of."""
 
     @classmethod
     @abstractmethod
-    def write(cls, path: Path, positions: np.ndarray, system: Any, properties: Mapping[str, np.ndarray] | None = None) -> None:
-        """Writes frames (F, N, 3), in Å, in the format of the path's suffix, with numbers (F,) where it has room for them."""
+    def write(
+        cls,
+        path: Path,
+        positions: np.ndarray,
+        system: Any,
+        properties: Mapping[str, np.ndarray] | None = None,
+        cells: np.ndarray | None = None,
+    ) -> None:
+        """Writes frames (F, N, 3), in Å, with their cells (F, 3, 3) if it is periodic, in the format of the path's suffix, with numbers (F,) where it has room for them."""
 
     @abstractmethod
     def torsions(self) -> dict[str, np.ndarray]:
@@ -82,6 +102,7 @@ class Ensemble(ABC):
             if np.ndim(value) != 3 or np.shape(value)[1:] != shape:
                 raise ShapeError(name, np.shape(value), f"(frames, {self.system.atoms}, 3)")
         frames = len(positions)
+        self._check_cells(frames, len(rejected))
         log_weights = self.log_weights if np.size(self.log_weights) or not frames else np.zeros(frames)
         _freeze(self, "positions", positions, np.float32)
         _freeze(self, "rejected", rejected, np.float32)
@@ -89,6 +110,7 @@ class Ensemble(ABC):
         for name, dtype in (("blocks", np.int64), ("energies", np.float64), ("log_density", np.float64)):
             if getattr(self, name) is not None:
                 _freeze(self, name, getattr(self, name), dtype)
+        object.__setattr__(self, "values", MappingProxyType({name: _frozen(v, np.float64) for name, v in self.values.items()}))
         for name, values in {"log_weights": self.log_weights, **self.properties()}.items():
             if values.shape != (frames,):
                 raise ShapeError(name, values.shape, f"({frames},), one for each frame")
@@ -97,9 +119,23 @@ class Ensemble(ABC):
                 "rejected_reasons", (len(self.rejected_reasons),), f"({len(self.rejected)},), one for each rejected frame"
             )
         if self.validity is None:
-            object.__setattr__(self, "validity", self.check(self.positions, self.system))
+            object.__setattr__(self, "validity", self.check(self.positions, self.system, self.cells))
         object.__setattr__(self, "rejected_reasons", tuple(self.rejected_reasons))
         object.__setattr__(self, "provenance", MappingProxyType(dict(self.provenance)))
+
+    def _check_cells(self, frames: int, rejected: int) -> None:
+        if not self.periodic:
+            if self.cells is not None or self.rejected_cells is not None:
+                raise ShapeError("cells", "cells", f"none: a {self.kind} is not periodic")
+            return
+        cells = {
+            "cells": (self.cells, frames),
+            "rejected_cells": (np.zeros((0, 3, 3)) if self.rejected_cells is None else self.rejected_cells, rejected),
+        }
+        for name, (value, count) in cells.items():
+            if value is None or np.shape(value) != (count, 3, 3):
+                raise ShapeError(name, None if value is None else np.shape(value), f"({count}, 3, 3), one for each frame")
+            _freeze(self, name, value, np.float32)
 
     @classmethod
     def from_frames(
@@ -107,10 +143,12 @@ class Ensemble(ABC):
         system: Any,
         positions: np.ndarray,
         *,
+        cells: np.ndarray | None = None,
         log_weights: np.ndarray | None = None,
         blocks: np.ndarray | None = None,
         energies: np.ndarray | None = None,
         log_density: np.ndarray | None = None,
+        values: Mapping[str, np.ndarray] | None = None,
         excluded: Mapping[str, np.ndarray] | None = None,
         provenance: Mapping[str, Any] | None = None,
     ) -> Self:
@@ -119,10 +157,12 @@ class Ensemble(ABC):
         Arguments:
             system: The system.
             positions: Frames (F, N, 3), in Å, valid or not.
+            cells: Cells (F, 3, 3), in Å, of a periodic system.
             log_weights: Logarithms (F,) of the weights, or None for equal ones.
             blocks: Block (F,) of each frame.
             energies: Potential energies (F,), in eV.
             log_density: Logarithms (F,) of the model's density.
+            values: Values (F,) of properties by name.
             excluded: Further reasons to reject frames: for each reason a mask (F,).
             provenance: What made the frames.
 
@@ -130,8 +170,9 @@ class Ensemble(ABC):
             ShapeError: If the arrays do not fit each other.
         """
         positions = np.asarray(positions)
-        validity = cls.check(positions, system)
+        validity = cls.check(positions, system, cells)
         further = {} if excluded is None else {reason: np.asarray(mask, dtype=bool) for reason, mask in excluded.items()}
+        named = {} if values is None else dict(values)
         arrays: dict[str, Any] = {
             **further,
             "log_weights": log_weights,
@@ -139,12 +180,12 @@ class Ensemble(ABC):
             "energies": energies,
             "log_density": log_density,
         }
-        for name, values in arrays.items():
-            if values is not None and np.shape(values) != validity.valid.shape:
-                raise ShapeError(name, np.shape(values), f"({len(positions)},), one for each frame")
+        for name, array in {**named, **arrays}.items():
+            if array is not None and np.shape(array) != validity.valid.shape:
+                raise ShapeError(name, np.shape(array), f"({len(positions)},), one for each frame")
         good = validity.valid & ~np.any([np.zeros(len(positions), dtype=bool), *further.values()], axis=0)
         chosen: dict[str, Any] = {
-            name: np.asarray(values)[good] for name, values in arrays.items() if values is not None and name not in further
+            name: np.asarray(array)[good] for name, array in arrays.items() if array is not None and name not in further
         }
         reasons = [
             [*validity.reasons(int(i)), *(reason for reason, mask in further.items() if mask[i])] for i in np.flatnonzero(~good)
@@ -154,17 +195,26 @@ class Ensemble(ABC):
             positions=positions[good],
             rejected=positions[~good],
             rejected_reasons=tuple("; ".join(words) for words in reasons),
+            cells=None if cells is None else np.asarray(cells)[good],
+            rejected_cells=None if cells is None else np.asarray(cells)[~good],
+            values={name: np.asarray(array)[good] for name, array in named.items()},
             provenance={} if provenance is None else provenance,
             **chosen,
         )
 
     @classmethod
     def from_blocks(
-        cls, system: Any, positions: Sequence[np.ndarray], blocks: Sequence[Block], n: int, provenance: Mapping[str, Any]
+        cls,
+        system: Any,
+        positions: Sequence[np.ndarray],
+        blocks: Sequence[Block],
+        n: int,
+        provenance: Mapping[str, Any],
+        cells: Sequence[np.ndarray] | None = None,
     ) -> Self:
-        """Makes the ensemble of the first n valid samples of a run, with weights and energies if its blocks have them.
+        """Makes the ensemble of the first n valid samples of a run, with weights, energies and values of properties if its blocks have them.
 
-        The others drawn up to there are kept apart: invalid ones, and those of infinite energy.
+        The others drawn up to there are kept apart: invalid ones, and those without weight.
 
         Arguments:
             system: The system.
@@ -172,19 +222,27 @@ class Ensemble(ABC):
             blocks: The blocks.
             n: Number of valid samples.
             provenance: What made them.
+            cells: Cells (block, 3, 3) of each block, in Å, of a periodic system.
         """
         frames = np.concatenate(list(positions))
         numbers = np.concatenate([np.full(len(block.valid), index) for index, block in enumerate(blocks)])
         passed = np.concatenate([block.valid for block in blocks])
         last = int(np.flatnonzero(passed)[n - 1]) + 1
+        found = {name: np.concatenate([block.values[name] for block in blocks])[:last] for name in blocks[0].values}
         weighted: dict[str, Any] = {}
-        if LOG_WEIGHT in blocks[0].values:
-            log_weights, energies = (
-                np.concatenate([block.values[name] for block in blocks])[:last] for name in (LOG_WEIGHT, ENERGY)
-            )
-            excluded = {"infinite energy": ~np.isfinite(log_weights)}
-            weighted = {"log_weights": log_weights, "energies": energies, "excluded": excluded}
-        return cls.from_frames(system, frames[:last], blocks=numbers[:last], provenance=provenance, **weighted)
+        if LOG_WEIGHT in found:
+            reason = "infinite energy" if ENERGY in found else "no weight"
+            weighted = {"log_weights": found[LOG_WEIGHT], "excluded": {reason: ~np.isfinite(found[LOG_WEIGHT])}}
+        return cls.from_frames(
+            system,
+            frames[:last],
+            cells=None if cells is None else np.concatenate(list(cells))[:last],
+            blocks=numbers[:last],
+            energies=found.get(ENERGY),
+            values={name.removeprefix(VALUE): array for name, array in found.items() if name.startswith(VALUE)},
+            provenance=provenance,
+            **weighted,
+        )
 
     def __len__(self) -> int:
         return int(self.positions.shape[0])
@@ -199,13 +257,19 @@ class Ensemble(ABC):
         return np.asarray(weights / weights.sum())
 
     def properties(self) -> dict[str, np.ndarray]:
-        """Returns the numbers (F,) of the frames by the names that files have for them: `log_weight`, and `block`, `log_density`, `energy_ev` if known."""
+        """Returns the numbers (F,) of the frames by the names that files have for them: `log_weight`; `block`, `log_density`, `energy_ev`, `value_...` if known."""
         optional = {"block": self.blocks, "log_density": self.log_density, "energy_ev": self.energies}
-        return {"log_weight": self.log_weights, **{name: values for name, values in optional.items() if values is not None}}
+        known = {name: values for name, values in optional.items() if values is not None}
+        return {"log_weight": self.log_weights, **known, **{f"{VALUE}{name}": values for name, values in self.values.items()}}
+
+    def populations(self) -> list[np.ndarray] | None:
+        """Returns the indices of the frames of each population whose samples are relatives of each other, or None where all are independent."""
+        guided = self.provenance.get("guidance", {}).get("corrected", False)
+        return populations_of(self.blocks) if self.blocks is not None and (guided or "smc" in self.provenance) else None
 
     def validity_table(self) -> list[tuple[str, int, int]]:
         """Returns the rows (check, passed, total) of all frames that were drawn, the rejected ones included."""
-        rejected = self.check(self.rejected, self.system).table()
+        rejected = self.check(self.rejected, self.system, self.rejected_cells).table()
         return [(name, a + b, m + n) for (name, a, m), (_, b, n) in zip(self.validity.table(), rejected, strict=True)]
 
     def to_mdtraj(self) -> Any:
@@ -215,7 +279,7 @@ class Ensemble(ABC):
     def save(self, folder: str | Path, formats: Sequence[str] = ("xtc",)) -> Path:
         """Writes the ensemble to a folder, each file whole or not at all, `ensemble.json` last.
 
-        `topology.pdb` is the first valid frame; `samples.<format>` the frames; `samples.csv` one row for each; `rejected.xtc` and
+        `topology.pdb` is the first valid frame, except of crystals; `samples.<format>` the frames; `samples.csv` one row for each; `rejected.xtc` and
         `rejected.csv`, if there are any, the rejected frames and the reasons; `ensemble.json` provenance, checks and the system.
 
         Arguments:
@@ -234,6 +298,10 @@ class Ensemble(ABC):
 
 
 def _freeze(target: Any, name: str, value: Any, dtype: Any) -> None:
+    object.__setattr__(target, name, _frozen(value, dtype))
+
+
+def _frozen(value: Any, dtype: Any) -> np.ndarray:
     view = np.asarray(value, dtype=dtype).view()
     view.setflags(write=False)
-    object.__setattr__(target, name, view)
+    return view

@@ -1,4 +1,4 @@
-"""The folder of an Ensemble: `topology.pdb`, `samples.*`, `samples.csv`, `rejected.*` and, written last, `ensemble.json`."""
+"""The folder of an Ensemble: `topology.pdb` (not of crystals), `samples.*`, `samples.csv`, `rejected.*` and, written last, `ensemble.json`."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import numpy as np
 
 from equilibra.atomic import write_text
 from equilibra.errors import InputError
+from equilibra.systems.block_weights import VALUE
 from equilibra.systems.ensemble import Ensemble
 from equilibra.systems.files import Frames
 
@@ -28,9 +29,10 @@ def write_folder(ensemble: Ensemble, folder: Path, formats: Sequence[str]) -> Pa
     """Writes an ensemble; see `Ensemble.save`."""
     _check_target(ensemble, folder, formats)
     files = [f"samples.{suffix}" for suffix in formats]
-    ensemble.write(folder / "topology.pdb", ensemble.positions[ensemble.validity.valid][:1], ensemble.system)
+    if ensemble.topology_file is not None:
+        ensemble.write(folder / ensemble.topology_file, ensemble.positions[ensemble.validity.valid][:1], ensemble.system)
     for name in files:
-        ensemble.write(folder / name, ensemble.positions, ensemble.system, ensemble.properties())
+        ensemble.write(folder / name, ensemble.positions, ensemble.system, ensemble.properties(), ensemble.cells)
     write_text(folder / "samples.csv", _samples_csv(ensemble))
     _write_rejected(ensemble, folder)
     write_text(folder / "ensemble.json", json.dumps(_describe(ensemble, files), indent=2, allow_nan=False) + "\n")
@@ -61,7 +63,7 @@ def read_folder(
         folder: The folder.
         ensemble: Its kind.
         system: Makes the system of the folder and the content of `ensemble.json`.
-        read: Reads a file of frames, given the mdtraj topology.
+        read: Reads a file of frames, given the mdtraj topology; of a periodic system its numbers hold `cells` (F, 3, 3) too.
         needed: Names that a domain's `ensemble.json` has besides the common ones.
 
     Raises:
@@ -74,16 +76,18 @@ def read_folder(
     path = samples_file(folder, ensemble, description["files"])
     if path is None:
         raise InputError(f"'{folder}': ensemble.json names no file of frames")
-    positions, _ = read(path, made.topology)
+    positions, arrays = read(path, made.topology)
     if len(positions) != description["frames"]:
         raise InputError(
             f"'{path}' has {len(positions)} frames, but ensemble.json says {description['frames']}; the folder is incomplete"
         )
-    rejected, reasons = _rejected(folder, made, read)
+    rejected, rejected_cells, reasons = _rejected(folder, made, ensemble, read)
     return {
         "system": made,
         "positions": positions,
+        "cells": arrays["cells"] if ensemble.periodic else None,
         "rejected": rejected,
+        "rejected_cells": rejected_cells,
         "rejected_reasons": reasons,
         "provenance": description["provenance"],
         **known(_read_samples_csv(folder / "samples.csv"), len(positions), folder / "samples.csv"),
@@ -111,11 +115,13 @@ def known(properties: dict[str, np.ndarray], frames: int, path: Path) -> dict[st
     Raises:
         InputError: If one of them is not one number for each frame.
     """
-    found = {_COLUMNS[name]: values for name, values in properties.items() if name in _COLUMNS}
-    for name, values in found.items():
+    read = {name: values for name, values in properties.items() if name in _COLUMNS or name.startswith(VALUE)}
+    for name, values in read.items():
         if values.shape != (frames,):
             raise InputError(f"'{path}': {name} has shape {values.shape}, expected ({frames},)")
-    return found
+    found: dict[str, Any] = {_COLUMNS[name]: values for name, values in read.items() if name in _COLUMNS}
+    named = {name.removeprefix(VALUE): values for name, values in read.items() if name.startswith(VALUE)}
+    return {**found, "values": named} if named else found
 
 
 def _check_target(ensemble: Ensemble, folder: Path, formats: Sequence[str]) -> None:
@@ -152,11 +158,15 @@ def _samples_csv(ensemble: Ensemble) -> str:
 
 def _write_rejected(ensemble: Ensemble, folder: Path) -> None:
     rejected = ensemble.rejected
+    cells = ensemble.rejected_cells
     storable = np.isfinite(rejected).all(axis=(1, 2)) & (np.abs(rejected) < _STORABLE).all(axis=(1, 2))
+    if cells is not None:
+        storable &= np.isfinite(cells).all(axis=(1, 2))
+    path = folder / f"rejected.{ensemble.rejected_format}"
     if storable.any():
-        ensemble.write(folder / "rejected.xtc", rejected[storable], ensemble.system)
+        ensemble.write(path, rejected[storable], ensemble.system, None, None if cells is None else cells[storable])
     else:
-        (folder / "rejected.xtc").unlink(missing_ok=True)
+        path.unlink(missing_ok=True)
     if not len(rejected):
         (folder / "rejected.csv").unlink(missing_ok=True)
         return
@@ -198,10 +208,14 @@ def _description(folder: Path, ensemble: type[Ensemble], needed: Collection[str]
     missing = sorted((common | own) - found)
     if missing:
         raise InputError(f"'{path}' lacks {', '.join(missing)}; expected the file that `{ensemble.__name__}.save` writes")
-    if description["schema_version"] != SCHEMA_VERSION or description["kind"] != ensemble.kind:
+    if description["kind"] != ensemble.kind:
         raise InputError(
-            f"'{path}' is of kind '{description['kind']}' and version {description['schema_version']}, expected a {ensemble.kind}'s of "
-            f"version {SCHEMA_VERSION}; read it with the release that wrote it"
+            f"'{path}' describes an ensemble of kind '{description['kind']}', expected one of kind '{ensemble.kind}'"
+        )
+    if description["schema_version"] != SCHEMA_VERSION:
+        raise InputError(
+            f"'{path}' is of version {description['schema_version']}, expected a {ensemble.kind}'s of version {SCHEMA_VERSION}; read it with the "
+            "release that wrote it"
         )
     return dict(description)
 
@@ -212,25 +226,33 @@ def _read_samples_csv(path: Path) -> dict[str, np.ndarray]:
     with path.open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     try:
-        columns = {name: [row[name] for row in rows] for name in _COLUMNS if rows and rows[0].get(name)}
+        there = rows[0] if rows else {}
+        names = [name for name, value in there.items() if value and (name in _COLUMNS or str(name).startswith(VALUE))]
+        columns = {name: [row[name] for row in rows] for name in names}
         return {name: np.array([float(value) for value in values]) for name, values in columns.items()}
     except (TypeError, ValueError) as error:
         raise InputError(f"'{path}' is malformed: {error}") from error
 
 
-def _rejected(folder: Path, system: Any, read: Callable[[Path, Any], Frames]) -> tuple[np.ndarray, tuple[str, ...]]:
+def _rejected(
+    folder: Path, system: Any, ensemble: type[Ensemble], read: Callable[[Path, Any], Frames]
+) -> tuple[np.ndarray, np.ndarray | None, tuple[str, ...]]:
     path = folder / "rejected.csv"
-    if not path.is_file():
-        return np.zeros((0, system.atoms, 3), dtype=np.float32), ()
-    with path.open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
+    rows: list[dict[str, str]] = []
+    if path.is_file():
+        with path.open(encoding="utf-8", newline="") as file:
+            rows = list(csv.DictReader(file))
     # frames that are not finite are in no file
     frames = np.full((len(rows), system.atoms, 3), np.nan, dtype=np.float32)
+    cells = np.full((len(rows), 3, 3), np.nan, dtype=np.float32) if ensemble.periodic else None
     stored = [(i, int(row["frame"])) for i, row in enumerate(rows) if row["frame"]]
     if stored:
-        positions, _ = read(folder / "rejected.xtc", system.topology)
+        there = folder / f"rejected.{ensemble.rejected_format}"
+        positions, arrays = read(there, system.topology)
         if len(positions) != len(stored):
-            raise InputError(f"'{folder / 'rejected.xtc'}' has {len(positions)} frames, but rejected.csv says {len(stored)}")
+            raise InputError(f"'{there}' has {len(positions)} frames, but rejected.csv says {len(stored)}")
         for i, frame in stored:
             frames[i] = positions[frame]
-    return frames, tuple(row["reasons"] for row in rows)
+            if cells is not None:
+                cells[i] = arrays["cells"][frame]
+    return frames, cells, tuple(row["reasons"] for row in rows)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import platform
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self, get_args
@@ -18,14 +18,16 @@ from equilibra.diffusion.process import Process
 from equilibra.diffusion.text import process_from_dict, process_to_dict
 from equilibra.energies.energy import Energy
 from equilibra.errors import CheckpointError, ConfigError, InputError, unknown_key_message
+from equilibra.nn.fold_conditions import fold_conditions
 from equilibra.sampling.choose import SamplerConfig
 from equilibra.sampling.grid import noise_grid
 from equilibra.state import Features, State
-from equilibra.systems.blocks import BLOCK_SIZE, Progress, SamplerDrawing, draw_blocks
+from equilibra.systems.blocks import BatchedDenoiser, Progress, SamplerDrawing, draw_blocks
 from equilibra.systems.card import Card
 from equilibra.systems.checkpoint import read_description, read_weights, write_model
-from equilibra.systems.domain import DOMAINS as DOMAINS
 from equilibra.systems.domain import domain
+from equilibra.systems.guided import GuidedDrawing, block_size_of, check_guided, guided_sampler
+from equilibra.systems.guides import GuideLike, ready_guides
 from equilibra.systems.scope import Scope
 from equilibra.systems.weighted import LEVELS, PathDrawing, boltzmann, path_of, weight_record
 from equilibra.units import thermal_energy
@@ -164,7 +166,9 @@ class Model:
         energy: str | Energy | None = None,
         levels: int | None = None,
         smc: int | None = None,
-        block_size: int = BLOCK_SIZE,
+        guides: Sequence[GuideLike] | None = None,
+        corrected: bool = True,
+        block_size: int | None = None,
         batch_size: int | None = None,
         folder: str | Path | None = None,
         temperature: float | None = None,
@@ -179,13 +183,16 @@ class Model:
             source: One system, or what the domain reads as one.
             n: Number of valid samples.
             seed: The same seed gives the same samples, whatever the batch size.
-            sampler: Sampler and grid; the model's own by default. Not with an energy.
+            sampler: Sampler and grid; the model's own by default. Not with an energy; with guides `sde2m`, unless they are not corrected.
             energy: Weight the samples for the Boltzmann distribution of this energy: its name, or the energy itself in eV. They are then drawn
                 along paths (`systems.weighted`); with it a model of one temperature may be weighted for any other.
             levels: Noise levels of those paths, `weighted.LEVELS` by default.
             smc: Anneal the paths of each block to the energy, with so many moves between levels (`density.path_annealing`): for weights that are too uneven,
                 with blocks of some hundred samples. Samples of a block are relatives then.
-            block_size: Samples of a block, the unit that is kept when a run is interrupted.
+            guides: Guide the samples towards properties: texts such as `radius-of-gyration=7.5` (`systems.guides`), or guides. Each block is then one population
+                with weights for the model's distribution times the likelihood of the guides (`systems.guided`); some hundred samples are a good block.
+            corrected: With guides, draw those weights; without, a guess of the wanted distribution by the sampler, without weights.
+            block_size: Samples of a block, the unit that is kept when a run is interrupted; by default 50, or 100 of guided samples with weights.
             batch_size: Samples given to the network at once; by default a block, or as many as memory has room for.
             folder: Run folder, in which an interrupted run goes on. None keeps everything in memory.
             temperature: Temperature in K, for a model of several; by default the one that it is meant for.
@@ -195,11 +202,12 @@ class Model:
             progress: Called with the state of the run.
 
         Returns:
-            The domain's ensemble, with its provenance. With an energy it has log-weights and energies.
+            The domain's ensemble, with its provenance. With an energy it has log-weights and energies; with guides log-weights, if corrected, and the values of
+            their properties.
 
         Raises:
             InputError: If the source is no single system, or is outside the model's scope; if the energy is unknown, does not fit the system, or
-                is given together with a sampler; if the temperature is not positive.
+                is given together with a sampler or guides; if a guide cannot be read or used; if the temperature is not positive.
             EquilibraError: If too few samples are valid.
         """
         if n < 1:
@@ -215,13 +223,37 @@ class Model:
                 raise InputError(f"'{source}' holds {len(systems)} systems, expected one; sample them one by one")
             system = systems[0]
         identity = self.identity(
-            system, sampler=sampler, energy=energy, levels=levels, smc=smc, temperature=temperature, precision=precision
+            system,
+            sampler=sampler,
+            energy=energy,
+            levels=levels,
+            smc=smc,
+            guides=guides,
+            corrected=corrected,
+            temperature=temperature,
+            precision=precision,
         )
-        at_once = module.fitting_batch(system, self.network, batch_size, block_size)
+        ready = None if guides is None else ready_guides(guides, self.domain, system)
+        block_size = block_size_of(block_size, corrected=ready is not None and corrected)
+        at_once = module.fitting_batch(system, self.network, batch_size, block_size, gradients=ready is not None)
         kelvin = self.scope.temperature if temperature is None else temperature
         own = self.sampler if sampler is None else sampler
-        drawing: SamplerDrawing | PathDrawing
-        if energy is None:
+        drawing: SamplerDrawing | PathDrawing | GuidedDrawing
+        kept = None if folder is None else Path(folder) / "blocks"
+        if ready is not None:
+            check_guided(ready, corrected=corrected, block_size=block_size)
+            drawing = GuidedDrawing(
+                ready,
+                guided_sampler(own, sampler, corrected=corrected),
+                self.process,
+                self.sampler,
+                lambda state: module.valid(system, state),
+                seed,
+                corrected,
+                at_once,
+                None if kept is None else kept / "guides.json",
+            )
+        elif energy is None:
             drawing = SamplerDrawing(own.make(), noise_grid(self.process, own.grid))
         else:
             chosen = module.energy(system, energy) if isinstance(energy, str) else energy
@@ -232,7 +264,7 @@ class Model:
                 lambda state: module.valid(system, state),
                 own,
                 seed,
-                None if folder is None else Path(folder) / "blocks" / "kernels.json",
+                None if kept is None else kept / "kernels.json",
                 moves=smc or 0,
             )
         several = energy is None or self.scope.temperatures is not None
@@ -241,7 +273,7 @@ class Model:
             bound,
             drawing,
             lambda size: module.template(system, size),
-            drawing.check if isinstance(drawing, PathDrawing) else lambda batch: module.valid(system, batch.state),
+            (lambda batch: module.valid(system, batch.state)) if isinstance(drawing, SamplerDrawing) else drawing.check,
             n=n,
             seed=seed,
             block_size=block_size,
@@ -250,6 +282,12 @@ class Model:
             identity=identity,
             progress=progress,
         )
+        records: dict[str, Any] = {}
+        if isinstance(drawing, PathDrawing):
+            records["path_weights"] = weight_record(drawn.blocks, n, seed)
+        if isinstance(drawing, GuidedDrawing):
+            batched = BatchedDenoiser(bound, at_once)
+            records["guidance"] = drawing.record(drawn.blocks, n, batched, module.template(system, 1))
         provenance = {
             **identity,
             "seed": seed,
@@ -257,7 +295,7 @@ class Model:
             "network_calls": drawing.network_calls,
             "drawn": sum(len(block.valid) for block in drawn.blocks),
             "temperature_k": kelvin,
-            **({} if energy is None else {"path_weights": weight_record(drawn.blocks, n, seed)}),
+            **records,
             "versions": versions(),
             "timing": {
                 "seconds": round(drawn.seconds, 3),
@@ -275,13 +313,22 @@ class Model:
         energy: str | Energy | None = None,
         levels: int | None = None,
         smc: int | None = None,
+        guides: Sequence[GuideLike] | None = None,
+        corrected: bool = True,
         temperature: float | None = None,
         precision: Precision = "fp32",
     ) -> dict[str, Any]:
         """Returns what defines a run of `sample` besides its seed and block size, as JSON; arguments and errors are those of `sample`."""
         kelvin = self.scope.temperature if temperature is None else temperature
         common = {"kind": f"samples of {self.domain}", "model": self.name, "weights": self.sha256, "system": system.digest}
+        if guides is None and not corrected:
+            raise InputError("corrected: has an effect on guided samples only; give guides, or leave it out")
         if energy is not None:
+            if guides is not None:
+                raise InputError(
+                    "guides: cannot be combined with an energy, whose paths have weights of their own; leave one out. Guided samples have weights for the "
+                    "model's distribution"
+                )
             if sampler is not None:
                 raise InputError(
                     "sampler: samples with an energy are drawn along paths, no sampler gives their weights; leave one out"
@@ -306,9 +353,16 @@ class Model:
             raise InputError(
                 "levels: has an effect on samples with an energy only; a sampler's grid has its own number of steps"
             )
+        used = self.sampler if sampler is None else sampler
+        guided: dict[str, Any] = {}
+        if guides is not None:
+            used = guided_sampler(self.sampler, sampler, corrected=corrected)
+            texts = [ready.text for ready in ready_guides(guides, self.domain, system)]
+            guided = {"guides": texts, "corrected": corrected}
         return {
             **common,
-            "sampler": dataclasses.asdict(self.sampler if sampler is None else sampler),
+            "sampler": dataclasses.asdict(used),
+            **guided,
             "precision": precision,
             **({} if kelvin == self.scope.temperature else {"temperature_k": kelvin}),
         }
@@ -316,6 +370,25 @@ class Model:
     def parameters(self) -> int:
         """Returns the number of weights."""
         return sum(value.numel() for value in self.denoiser.network.parameters())
+
+    def at_temperature(self, temperature: float | None = None) -> Self:
+        """Returns what a model of several temperatures is at one of them: a model of one temperature, whose network is told none (`nn.fold_conditions`).
+
+        A model of one temperature is returned as it is.
+
+        Arguments:
+            temperature: Temperature in K; by default the one that the model is meant for.
+
+        Raises:
+            InputError: If the model was not trained for the temperature.
+        """
+        conditions = self.scope.conditions(temperature, self.name)
+        if not conditions:
+            return self
+        kelvin = self.scope.temperature if temperature is None else temperature
+        scope = dataclasses.replace(self.scope, temperature=kelvin, temperatures=None)
+        told_none = dataclasses.replace(self, network={**self.network, "conditions": 0}, scope=scope)
+        return told_none.with_weights(fold_conditions(self.denoiser.network, conditions))
 
     def with_weights(self, weights: Mapping[str, Tensor]) -> Self:
         """Returns a model of the same kind with other weights of the network."""

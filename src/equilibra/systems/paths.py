@@ -47,7 +47,7 @@ class EnsemblePath:
 
     @property
     def columns(self) -> Mapping[str, np.ndarray]:
-        """Numbers (steps,) along the path by name, as they are written to `path.csv`: torsions in degrees."""
+        """Numbers or words (steps,) along the path by name, as they are written to `path.csv`: torsions in degrees."""
         return {f"{name} (degrees)": np.degrees(values) for name, values in self.ensemble.torsions().items()}
 
     def save(self, folder: str | Path) -> Path:
@@ -70,7 +70,7 @@ class EnsemblePath:
         rows = csv.writer(text, lineterminator="\n")
         rows.writerow(["index", "fraction", "valid", *columns, "reasons"])
         for i in range(len(self)):
-            numbers = [f"{values[i]:.3f}" for values in columns.values()]
+            numbers = [f"{values[i]:.3f}" if values.dtype.kind == "f" else values[i] for values in columns.values()]
             fraction = f"{i / max(len(self) - 1, 1):.6f}"
             rows.writerow([i, fraction, int(validity.valid[i]), *numbers, "; ".join(validity.reasons(i))])
         return text.getvalue()

@@ -19,6 +19,7 @@ class Scope:
         temperature: Temperature of the data in K; None where it has none. Of a model of several temperatures, the one that it is meant for.
         temperatures: Lowest and highest temperature of such a model; None for a model of one temperature.
         transferable: Whether the model is meant for systems beyond those of its training.
+        atoms: For crystals, how many structures of each number of atoms were seen: pairs (atoms, structures).
     """
 
     systems: tuple[str, ...] = ()
@@ -26,6 +27,11 @@ class Scope:
     temperature: float | None = None
     temperatures: tuple[float, float] | None = None
     transferable: bool = False
+    atoms: tuple[tuple[int, int], ...] = ()
+
+    def __post_init__(self) -> None:
+        # JSON has lists
+        object.__setattr__(self, "atoms", tuple((int(atoms), int(structures)) for atoms, structures in self.atoms))
 
     def conditions(self, temperature: float | None, name: str) -> tuple[float, ...]:
         """Returns what a network is told of the temperature, ln(T/T_0) with the temperature T_0 that the model is meant for; nothing if it knows one only.
@@ -48,7 +54,9 @@ class Scope:
         low, high = self.temperatures
         wanted = self.temperature if temperature is None else temperature
         if not low * (1.0 - 1e-6) <= wanted <= high * (1.0 + 1e-6):
-            raise InputError(f"temperature: got {wanted:g} K, but the model '{name}' was trained from {low:g} to {high:g} K")
+            raise InputError(
+                f"temperature: got {wanted:g} K, but the model '{name}' was trained from {low:g} to {high:g} K; give one of that range"
+            )
         return (math.log(wanted / self.temperature),)
 
     def to_dict(self) -> dict[str, Any]:

@@ -26,35 +26,38 @@ from torch import Generator, Tensor
 from equilibra.atomic import write_text
 from equilibra.density.path_annealing import anneal_paths
 from equilibra.density.path_weights import PathKernels, draw_weighted, fit_variances, path_kernels
-from equilibra.diffusion.denoiser import Denoiser, Prediction
+from equilibra.diffusion.denoiser import Denoiser
 from equilibra.diffusion.process import Process
 from equilibra.energies.energy import Energy, ReducedEnergy
 from equilibra.errors import ConfigError, InputError
 from equilibra.sampling.choose import SamplerConfig
 from equilibra.sampling.grid import GridConfig, noise_grid
-from equilibra.sampling.sampler import draw
 from equilibra.state import State
 from equilibra.state.randomness import generator_for
+from equilibra.systems.block_weights import (
+    ANCESTOR,
+    LOG_WEIGHT,
+    BlockWeights,
+    effective_in_words,
+    finite,
+    in_words,
+    lost_in_words,
+)
 from equilibra.systems.blocks import Batch, Block
-from equilibra.thermo.estimate import Estimate
+from equilibra.systems.own_samples import Counted, own_calls, own_samples
 from equilibra.thermo.free_energy import log_z
-from equilibra.thermo.weights import diagnose, normalised
 
 LEVELS = 200
 """Noise levels of a path by default."""
 FITTED_ON = 200
 """Samples of the model that the variances of the kernels are fitted to."""
-LOG_WEIGHT, ENERGY = "log_weight", "energy"
-"""Names of the numbers that a block keeps of each sample: the log-weight, and the energy in the unit of kT."""
-
-ANCESTOR = "ancestor"
-"""Name of the number that a block of an annealed population keeps: which path of the block each sample descends from."""
+ENERGY = "energy"
+"""Name of the number that a block keeps of each sample besides its log-weight: the energy in the unit of kT."""
 
 ENERGY_CALLS = "energy_calls"
 """Name of the number of energy calls that each sample of an annealed population took; one each without it."""
 
-_SAMPLES_STREAM, _NOISE_STREAM, _BOOTSTRAP_STREAM = 0x50415448, 0x4E4F4953, 0x424F4F54  # no block has such a number
-_FEWEST_VALID = 20  # fewer valid samples say less of the variances than all samples do
+_NOISE_STREAM = 0x4E4F4953  # no block has such a number
 _ENERGY_ROWS = 256  # conformations given to the energy at once
 
 
@@ -137,13 +140,9 @@ class PathDrawing:
         return self._kernels
 
     def _fit(self, denoiser: Denoiser, like: State, report: Callable[[float, str], None]) -> PathKernels:
-        rule, levels = self.sampler.make(), noise_grid(denoiser.process, self.sampler.grid)
-        total = rule.calls(levels) + self.path.steps
-        counted = _Counted(denoiser, lambda calls: report(0.0, f"fitting the kernels of the path, {100 * calls / total:.0f} %"))
-        states = draw(rule, counted, like, levels, generator=generator_for(self.seed, _SAMPLES_STREAM, device=like.device))
-        good = self.valid(states)
-        if good.sum() >= _FEWEST_VALID:
-            states = states[torch.from_numpy(np.flatnonzero(good))]
+        total = own_calls(denoiser.process, self.sampler) + self.path.steps
+        counted = Counted(denoiser, lambda calls: report(0.0, f"fitting the kernels of the path, {100 * calls / total:.0f} %"))
+        states = own_samples(counted, like, self.sampler, self.valid, self.seed)
         return fit_variances(counted, states, self.path, generator=generator_for(self.seed, _NOISE_STREAM, device=like.device))
 
     def __call__(self, denoiser: Denoiser, like: State, *, generator: Generator, report: Callable[[float, str], None]) -> Batch:
@@ -195,18 +194,6 @@ class PathDrawing:
         return u
 
 
-class _Counted(Denoiser):
-    """A denoiser that says how often it was called."""
-
-    def __init__(self, inner: Denoiser, tell: Callable[[int], None]) -> None:
-        self.inner, self.tell, self.process, self.calls = inner, tell, inner.process, 0
-
-    def __call__(self, state: State, t: Tensor) -> Prediction:
-        self.calls += 1
-        self.tell(self.calls)
-        return self.inner(state, t)
-
-
 def _read_kernels(file: Path | None, path: PathKernels) -> PathKernels | None:
     """Reads the variances of a path; a damaged file counts as missing, since it can be made again."""
     if file is None or not file.exists():
@@ -229,78 +216,34 @@ def weight_record(blocks: Sequence[Block], n: int, seed: int) -> dict[str, Any]:
         seed: Seed of the run, which is that of the bootstrap too.
 
     Returns:
-        `n`, `ess`, `ess_fraction`, `pareto_k`, `verdict` and `sentence` of `thermo.weights.diagnose`, where relatives of an annealed population count as
-        one; `drawn`, all samples up to the nth that counts;
-        `rejected` of them, which have the weight zero, and the share `rejected_weight` of the weight that they would have; `infinite_energy`, those
-        rejected for that; `log_z` and `elbo` with errors; `energy_calls` of all blocks. What is not finite is None.
+        All that `BlockWeights.record` has, with `log_z` and its error; `infinite_energy`, the samples rejected for that; the `elbo` with its error;
+        `energy_calls` of all blocks. What is not finite is None.
     """
-    counts = np.concatenate([block.valid for block in blocks])
-    last = int(np.flatnonzero(counts)[n - 1]) + 1
-    counts = counts[:last]
-    log_weights = np.concatenate([block.values[LOG_WEIGHT] for block in blocks])[:last]
-    energies = np.concatenate([block.values[ENERGY] for block in blocks])[:last]
-    kept = log_weights[counts]
-    diagnosis = diagnose(_of_lineages(blocks, last, counts, kept))
-    rng = np.random.default_rng([seed & 0xFFFFFFFFFFFFFFFF, _BOOTSTRAP_STREAM])
-    everything = np.where(counts, log_weights, -np.inf)
-    families = populations_of(np.repeat(np.arange(len(blocks)), [len(block.valid) for block in blocks])[:last])
-    annealed = ANCESTOR in blocks[0].values
-    z = log_z(everything, rng, blocks=families if annealed and len(families) > 1 else None)
-    if annealed:
+    weights = BlockWeights(blocks, n, seed)
+    if weights.related:
         # the mean over independent populations of the log of an unbiased estimate
-        each = np.array([log_z(everything[family], rng, resamples=2).value for family in families])
+        rng = weights.generator()
+        each = np.array([log_z(weights.everything[family], rng, resamples=2).value for family in weights.families])
         lower, lower_error = float(each.mean()), float(each.std(ddof=1) / math.sqrt(len(each))) if len(each) > 1 else math.inf
     else:
         # two independent parts: the mean over the samples that count, and the share of those
-        spread = float(kept.var(ddof=1)) / n if n > 1 else math.inf
-        lower, lower_error = float(kept.mean()) + math.log(n / last), math.sqrt(spread + (1.0 - n / last) / n)
-    record: dict[str, Any] = {
-        "n": n,
-        "ess": diagnosis.ess,
-        "ess_fraction": diagnosis.ess / n,
-        "pareto_k": diagnosis.pareto_k,
-        "verdict": diagnosis.verdict,
-        "sentence": diagnosis.sentence,
-        "drawn": last,
-        "rejected": last - n,
-        "rejected_weight": float(normalised(log_weights)[~counts].sum()),
-        "infinite_energy": int(np.isposinf(energies).sum()),
-        "log_z": z.value,
-        "log_z_error": math.inf if annealed and len(families) == 1 else z.error,
-        "elbo": lower,
-        "elbo_error": lower_error,
-        "energy_calls": sum(int(block.values[ENERGY_CALLS].sum()) if annealed else len(block.valid) for block in blocks),
-    }
-    return {name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in record.items()}
-
-
-def populations_of(block: np.ndarray) -> list[np.ndarray]:
-    """Returns the indices of the samples of each block, for the numbers (n,) of their blocks: what a bootstrap of annealed populations draws whole."""
-    return [np.flatnonzero(block == number) for number in np.unique(block)]
-
-
-def _of_lineages(blocks: Sequence[Block], last: int, counts: np.ndarray, log_weights: np.ndarray) -> np.ndarray:
-    """Returns one log-weight for each family of samples that descend from one path, and of a sample without relatives its own."""
-    if ANCESTOR not in blocks[0].values:
-        return log_weights
-    family = np.concatenate([block.values[ANCESTOR] + index * len(block.valid) for index, block in enumerate(blocks)])[:last]
-    _, member = np.unique(family[counts], return_inverse=True)
-    top = log_weights.max()
-    summed = np.bincount(member, weights=np.exp(log_weights - top))
-    with np.errstate(divide="ignore"):
-        return np.log(summed) + top
+        spread = float(weights.kept.var(ddof=1)) / n if n > 1 else math.inf
+        lower = float(weights.kept.mean()) + math.log(n / weights.last)
+        lower_error = math.sqrt(spread + (1.0 - n / weights.last) / n)
+    calls = (int(block.values[ENERGY_CALLS].sum()) if weights.related else len(block.valid) for block in blocks)
+    return finite(
+        {
+            **weights.record("log_z"),
+            "infinite_energy": int(np.isposinf(weights.value(ENERGY)).sum()),
+            "elbo": lower,
+            "elbo_error": lower_error,
+            "energy_calls": sum(calls),
+        }
+    )
 
 
 def weight_lines(record: Mapping[str, Any]) -> tuple[str, str]:
     """Returns a record of weights in two sentences: the numbers, and the verdict."""
-
-    def estimate(name: str) -> str:
-        error = record[f"{name}_error"]
-        return str(Estimate.normal(record[name], math.inf if error is None else error, record["n"]))
-
-    k = "not fitted" if record["pareto_k"] is None else f"{record['pareto_k']:.2f}"
-    share = f"{record['ess']:.0f} of {record['n']:,} ({100 * record['ess_fraction']:.1f} %)"
-    lost = f"{record['rejected']:,} of {record['drawn']:,} drawn have no weight" if record["rejected"] else ""
     infinite = f", {record['infinite_energy']:,} for an infinite energy" if record["infinite_energy"] else ""
-    numbers = f"ESS {share}, Pareto k {k}, log Z {estimate('log_z')}, ELBO {estimate('elbo')}"
-    return f"{numbers}{'; ' if lost else ''}{lost}{infinite}", record["sentence"]
+    numbers = f"{effective_in_words(record)}, log Z {in_words(record, 'log_z')}, ELBO {in_words(record, 'elbo')}"
+    return f"{numbers}{lost_in_words(record)}{infinite}", record["sentence"]

@@ -68,6 +68,28 @@ def effective_sample_size(log_weights: ArrayLike) -> EffectiveSampleSize:
     return EffectiveSampleSize(1.0 / float((weights**2).sum()), len(weights))
 
 
+def lineage_log_weights(log_weights: ArrayLike, ancestors: ArrayLike) -> FloatArray:
+    r"""Returns one log-weight for each lineage: the log of the summed weights of all samples that share an ancestor, shape (lineages).
+
+    Their effective size is a lower bound of what resampled samples are worth, as moves make relatives independent again.
+
+    Arguments:
+        log_weights: Log-weights with shape (n).
+        ancestors: Which first sample each one descends from, any labels, shape (n).
+
+    Raises:
+        InputError: If there is not one ancestor for each weight, or as for `check_log_weights`.
+    """
+    array, labels = check_log_weights(log_weights), np.asarray(ancestors)
+    if labels.shape != array.shape:
+        raise InputError(f"ancestors: got the shape {labels.shape}, expected {array.shape}, one for each log-weight")
+    _, member = np.unique(labels, return_inverse=True)
+    top = array.max()
+    summed = np.bincount(member, weights=np.exp(array - top))
+    with np.errstate(divide="ignore"):
+        return np.asarray(np.log(summed) + top)
+
+
 def forward_effective_fraction(log_weights_reference: ArrayLike, log_z: float) -> float:
     r"""Returns the forward effective fraction :math:`1 / \mathbb{E}_\pi[w / Z]` from samples of the target.
 

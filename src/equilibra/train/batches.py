@@ -12,7 +12,7 @@ class BatchSource(Protocol):
 
     @property
     def has_forces(self) -> bool:
-        """Whether every conformation comes with its force."""
+        """Whether conformations come with forces, all of them or some."""
 
     def batch(self, size: int, *, generator: Generator) -> TrainingBatch:
         """Draws a batch; the same generator state gives the same batch as long as the data do not change."""

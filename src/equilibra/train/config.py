@@ -1,6 +1,6 @@
 """How to train."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from equilibra.errors import ConfigError
@@ -84,6 +84,11 @@ class TrainConfig:
 
 FINE_TUNING = TrainConfig(steps=2000, warmup=100, learning_rate=3e-4)
 """Default of fine-tuning: a tenth of a full training at a third of its learning rate."""
+
+
+def twice_differentiated(config: TrainConfig) -> TrainConfig:
+    """Returns the configuration for losses that contain derivatives of the score: compiled code does not differentiate a gradient, and half precision is too coarse."""
+    return replace(config, compile=False, precision="fp32")
 
 
 def learning_rate(config: TrainConfig, step: int) -> float:

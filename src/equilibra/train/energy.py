@@ -29,7 +29,7 @@ from equilibra.state.features import Features
 from equilibra.state.randomness import generator_for
 from equilibra.state.state import State
 from equilibra.train.collect import Frames, Proposer, run_sweeps
-from equilibra.train.config import TrainConfig
+from equilibra.train.config import TrainConfig, twice_differentiated
 from equilibra.train.energy_config import ON_POLICY, TWICE_DIFFERENTIATED, EnergyConfig
 from equilibra.train.rounds import Rounds
 from equilibra.train.run import defining, train_denoiser
@@ -131,8 +131,7 @@ class EnergyTraining:
         if train.steps < config.rounds:
             raise ConfigError(f"steps: got {train.steps}, expected at least one for each of the {config.rounds} rounds")
         if config.objective in TWICE_DIFFERENTIATED:
-            # compiled code does not differentiate a gradient, and half precision is too coarse for second derivatives
-            train = dataclasses.replace(train, compile=False, precision="fp32")
+            train = twice_differentiated(train)
         self.features, self.reduced, self.config, self.train, self.folder = features, reduced, config, train, folder
         self.accept, self.field, self.dtype = accept, field, dtype
         moves = HamiltonianMoves(

@@ -1,4 +1,4 @@
-"""What the trainings of all domains share: the run of a model on conformations, and the copy that a fine-tuning starts from."""
+"""What the trainings of all domains share: the run of a model on conformations, and where a fine-tuning starts."""
 
 from __future__ import annotations
 
@@ -28,6 +28,7 @@ def fit(
     *,
     start: str = "random",
     objective: torch.nn.Module | None = None,
+    optimiser: Path | None = None,
     **choices: Any,
 ) -> Model:
     """Trains a model in a run folder, going on with an interrupted run, and writes it to `folder/model`.
@@ -40,6 +41,7 @@ def fit(
         progress: Called after each logged step with the step and the log values.
         start: Where the weights come from: the hash of another model's, or `random`.
         objective: What is minimised; by default score matching.
+        optimiser: Folder of the optimiser's checkpoint and log, where the run folder holds more than these; by default the run folder itself.
         choices: What else defines the run, as JSON.
 
     Returns:
@@ -54,7 +56,9 @@ def fit(
         "network": dict(model.network),
         **choices,
     }
-    weights = train_denoiser(model.denoiser, data, config, folder, identity=identity, objective=objective, progress=progress)
+    weights = train_denoiser(
+        model.denoiser, data, config, optimiser or folder, identity=identity, objective=objective, progress=progress
+    )
     network = {key.removeprefix("network."): value for key, value in weights.items()}
     return model.with_weights(network).save(folder / "model")
 
@@ -63,7 +67,7 @@ def tuned(model: Model, *, name: str | None, scope: Scope, card: Card) -> Model:
     """Returns a copy of a model, to be trained further; the model is left as it is.
 
     Arguments:
-        model: Where to start.
+        model: Where to start: what `starting_model` returns.
         name: Name of the copy; by default that of the model with `-tuned`.
         scope: What the copy will be trained on.
         card: Its card.
@@ -75,19 +79,27 @@ def tuned(model: Model, *, name: str | None, scope: Scope, card: Card) -> Model:
     return copy
 
 
-def check_domain(model: Model, domain: str) -> None:
-    """Checks that a model can be trained further on data of one domain and one temperature.
+def starting_model(model: Model, domain: str, temperature: float | None) -> Model:
+    """Returns the model that a further training on data of one temperature starts from.
+
+    That is the given model if it has one temperature as well, even another one; of a model of several, what it is at the temperature of the data.
+
+    Arguments:
+        model: The given model; it is left as it is.
+        domain: Domain of the data.
+        temperature: Temperature of the data in K; by default, for a model of several, the one that it is meant for.
 
     Raises:
-        InputError: If it is of another domain, or knows a range of temperatures.
+        InputError: If the model is of another domain, or the temperature is outside its range.
     """
     if model.domain != domain:
         raise InputError(f"fine-tune: the model '{model.name}' is of the domain '{model.domain}', expected '{domain}'")
-    if model.scope.temperatures is not None:
-        raise InputError(
-            f"fine-tune: the model '{model.name}' knows a range of temperatures, which data of one cannot keep up; train it further with "
-            "`equilibra train --energy`, its trajectories as --trajectory to start from"
-        )
+    return model if model.scope.temperatures is None else model.at_temperature(temperature)
+
+
+def start_choices(model: Model, start: Model) -> dict[str, Any]:
+    """Returns what defines a run besides the hash of the given model's weights, where it starts from what `starting_model` made of it."""
+    return {} if start is model else {"start_temperature": start.scope.temperature}
 
 
 def data_digest(data: ConformationData) -> str:

@@ -22,7 +22,7 @@ from equilibra.systems.molecule.network import molecule_denoiser, molecule_netwo
 from equilibra.systems.molecule.system import MoleculeSystem, molecule_system
 from equilibra.systems.scope import Scope
 from equilibra.train.config import FINE_TUNING, TrainConfig
-from equilibra.train.fit import check_domain, fit, tuned
+from equilibra.train.fit import fit, start_choices, starting_model, tuned
 from equilibra.train.run import Progress
 from equilibra.units import thermal_energy
 
@@ -99,7 +99,7 @@ def fine_tune(
     config: TrainConfig | None = None,
     *,
     name: str | None = None,
-    temperature: float = 300.0,
+    temperature: float | None = None,
     progress: Progress = lambda step, values: None,
 ) -> Model:
     """Trains a model further on other trajectories, of the same or another molecule; the given model is left as it is.
@@ -110,29 +110,34 @@ def fine_tune(
         folder: Run folder; the new model is written to `folder/model`.
         config: How to train; by default a tenth of a full training at a third of its learning rate.
         name: Name of the new model; by default that of the old one with `-tuned`.
-        temperature: Temperature of the trajectories, in K.
+        temperature: Temperature of the trajectories, in K; by default the one that the model is meant for. A model of several temperatures is
+            trained further at this one, and knows no other afterwards.
         progress: Called after each logged step with the step and the log values.
 
     Raises:
-        InputError: If the data cannot be used, or have an element that the model has never seen.
+        InputError: If the data cannot be used, or have an element that the model has never seen, or a temperature outside the range of a model
+            of several.
         CheckpointError: If the folder holds another run.
         DivergenceError: If training diverges; the last good checkpoint is kept.
     """
     config = config or FINE_TUNING
-    check_domain(model, "molecule")
-    conformations = [read_molecule(files, temperature=temperature) for files in entries]
+    start = starting_model(model, "molecule", temperature)
+    kelvin = start.scope.temperature if temperature is None else temperature
+    if kelvin is None:
+        raise InputError(f"temperature: got none, and the model '{model.name}' has none; give that of the trajectories in K")
+    conformations = [read_molecule(files, temperature=kelvin) for files in entries]
     _check_elements(conformations, model)
     data = ConformationData(conformations)
     copy = tuned(
-        model,
+        start,
         name=name,
-        scope=_scope(_molecules(conformations), temperature),
+        scope=_scope(_molecules(conformations), kelvin),
         card=Card(
-            summary=f"{model.name}, trained further on {data.frames} conformations of {len(conformations)} molecule(s) at {temperature:g} K.",
+            summary=f"{model.name}, trained further on {data.frames} conformations of {len(conformations)} molecule(s) at {kelvin:g} K.",
             not_good_for=f"Anything but the molecules of its training; the molecules of '{model.name}' may have been forgotten.",
         ),
     )
-    return fit(copy, data, Path(folder), config, progress, start=model.sha256)
+    return fit(copy, data, Path(folder), config, progress, start=model.sha256, **start_choices(model, start))
 
 
 def _scope(systems: Sequence[MoleculeSystem], temperature: float) -> Scope:

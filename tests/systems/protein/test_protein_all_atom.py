@@ -11,6 +11,7 @@ from equilibra.geometry import so3
 from equilibra.systems.protein.all_atom import ENGINES, side_chain_engine
 from equilibra.systems.protein.frames import atom5_of, extended_frames, written_atoms
 from equilibra.systems.protein.peptides import all_atom_protein
+from equilibra.systems.protein.relax import Relaxer
 from equilibra.systems.protein.system import ProteinSystem
 
 
@@ -144,3 +145,15 @@ def test_proteins_without_an_all_atom_form_are_refused(protein, monkeypatch):
     for name in ("tmol", "pdbfixer"):
         with pytest.raises(MissingDependencyError, match=f"pip install {name}"):
             ENGINES[name](protein)
+
+
+@pytest.mark.slow
+def test_tmol_packs_side_chains_and_keeps_the_backbone(system, protein):
+    pytest.importorskip("tmol", reason="side chains by tmol are tested where it is installed")
+    backbone = backbone_of(system, width=0.05)
+    engine = side_chain_engine("tmol", protein)
+    built = engine(backbone, seed=3)
+    np.testing.assert_array_equal(engine(backbone, seed=3), built)
+    np.testing.assert_allclose(built[protein.backbone], backbone[:, :4], atol=1e-3)
+    done = Relaxer(protein)(built)
+    assert (done.status, done.clashes_before, done.inverted) == ("relaxed", 0, 0)

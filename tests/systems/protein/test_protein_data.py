@@ -1,4 +1,6 @@
 import csv
+import dataclasses
+import json
 import shutil
 import sys
 
@@ -13,6 +15,7 @@ from equilibra.errors import ConfigError, InputError, MissingDependencyError
 from equilibra.systems.protein.data.backbones import Backbones
 from equilibra.systems.protein.data.public_sets import mdcath, place
 from equilibra.systems.protein.data.read import ProteinFiles, backbones_of
+from equilibra.systems.protein.ensemble import ProteinEnsemble
 from equilibra.systems.protein.frames import written_atoms
 from equilibra.systems.protein.sources import protein_system
 from equilibra.systems.protein.structures import read_structure
@@ -109,6 +112,50 @@ def test_trajectories_that_cannot_be_used_are_refused(tmp_path):
     files = TrajectoryFiles(topology=tmp_path / "top.pdb", trajectories=[tmp_path / "cut.dcd"], forces=[tmp_path / "top.pdb"])
     with pytest.raises(InputError, match="forces on atoms"):
         backbones_of(files)
+
+
+def test_folders_of_samples_and_simulations(tmp_path):
+    protein = dataclasses.replace(system(), name="mine")
+    x = atoms(protein, 9, trans=0.02)
+    backbone = x[:, protein.atom_index[:, :3]]
+    for suffix, tolerance in (("npz", 1e-5), ("xtc", 0.011)):
+        ProteinEnsemble(system=protein, positions=x).save(tmp_path / suffix, formats=(suffix,))
+        (found,) = backbones_of(ProteinFiles(path=tmp_path / suffix, skip=1, stride=3))
+        assert (found.system, found.system.name) == (protein, "mine")
+        np.testing.assert_allclose(found.coordinates, backbone[1::3], atol=tolerance)
+    md = tmp_path / "md"
+    md.mkdir()
+    write(md / "topology.pdb", protein)
+    runs = [write(md / f"trajectory-{k}.dcd", protein, 4, trans=0.2, seed=k) for k in (0, 1)]
+    (md / "run.json").write_text(json.dumps({"kind": "simulation of molecule"}))
+    with pytest.raises(InputError, match="unfinished run; repeat its `equilibra simulate` command"):
+        backbones_of(md)
+    description = {"name": "mine", "trajectories": ["trajectory-0.dcd", "trajectory-1.dcd"], "frames": [4, 4]}
+    (md / "simulation.json").write_text(json.dumps(description))
+    (found,) = backbones_of(ProteinFiles(path=md, stride=2))
+    assert (found.system, found.system.name) == (protein, "mine")
+    np.testing.assert_allclose(found.coordinates, np.concatenate([run[::2] for run in runs]), atol=1e-4)
+    (md / "simulation.json").write_text(json.dumps({**description, "frames": [4, 5]}))
+    with pytest.raises(
+        InputError, match=r"trajectory-1.dcd' has 4 frames, but simulation.json says 5; the folder is incomplete"
+    ):
+        backbones_of(md)
+    (md / "simulation.json").write_text(json.dumps({"name": "mine"}))
+    with pytest.raises(InputError, match="names no trajectories with their numbers of frames"):
+        backbones_of(md)
+
+
+def test_folders_that_are_no_data_of_one_protein_are_refused(tmp_path):
+    from equilibra.systems.molecule import MoleculeEnsemble, molecule_system
+
+    protein, small = system(), molecule_system("CCO")
+    MoleculeEnsemble(system=small, positions=small.reference[None]).save(tmp_path / "ethanol")
+    with pytest.raises(InputError, match="ensemble of kind 'molecule', expected one of kind 'protein'"):
+        backbones_of(tmp_path / "ethanol")
+    weights = np.array([0.0, 1.0])
+    ProteinEnsemble(system=protein, positions=atoms(protein, 2, trans=0.02), log_weights=weights).save(tmp_path / "weighted")
+    with pytest.raises(InputError, match="uneven weights"):
+        backbones_of(tmp_path / "weighted")
 
 
 def test_a_folder_of_structures_is_grouped_by_protein(tmp_path):

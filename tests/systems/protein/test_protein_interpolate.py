@@ -10,12 +10,15 @@ from extended_protein import SEQUENCE, extended, system, tiny_model
 from equilibra.errors import InputError
 from equilibra.geometry import so3
 from equilibra.geometry.superposition import rmsd
+from equilibra.systems import paths
 from equilibra.systems.files import write_trajectory
 from equilibra.systems.paths import interpolate
+from equilibra.systems.protein import all_atom_ensemble
 from equilibra.systems.protein.frames import written_atoms
 from equilibra.systems.protein.interpolate import ends_of
 from equilibra.systems.protein.sources import structure
 from equilibra.systems.protein.system import ProteinSystem
+from equilibra.units import KCAL_PER_MOL_EV
 
 
 def bent(protein, degrees):
@@ -81,6 +84,52 @@ def test_a_path_has_log_densities_on_request(tmp_path):
     path = interpolate(model, tmp_path / "a.pdb", tmp_path / "b.pdb", steps=2, network_steps=5, log_density=True)
     assert path.columns["log-density (nats)"].shape == (2,)
     assert np.isfinite(path.ensemble.log_density).all()
+
+
+def test_a_path_has_energies_on_request(tmp_path, monkeypatch):
+    protein = system("GAG")
+    for name, degrees in (("a", 0.0), ("b", 20.0)):
+        write_trajectory(tmp_path / f"{name}.pdb", written_atoms(*bent(protein, degrees), protein), protein.topology)
+    ends, options = (tmp_path / "a.pdb", tmp_path / "b.pdb"), {"steps": 3, "network_steps": 5, "energy": "amber14-obc2"}
+    said = []
+    path = interpolate(tiny_model(transferable=True), *ends, folder=tmp_path / "out", progress=said.append, **options)
+    assert said[-1] == "placing and relaxing side chains: 3 of 3"
+    assert sorted(file.name for file in (tmp_path / "out").iterdir()) == [
+        *("all-atom-blocks", "all-atom.pdb", "all-atom.xtc", "relaxation.csv")
+    ]
+    assert path.ensemble.provenance["energy"]["stiffness"] > 0.0
+    energies = path.energies
+    assert (energies.relaxed < energies.built).all()
+    assert (energies.ca_moved < 1.0).all()
+    with (path.save(tmp_path / "out") / "path.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [float(row["energy relaxed (kcal/mol)"]) for row in rows] == pytest.approx(
+        energies.relaxed / KCAL_PER_MOL_EV, abs=1e-3
+    )
+    assert [row["clashes as built"] for row in rows] == [str(count) for count in energies.clashes[:, 0]]
+    assert {row["relaxation"] for row in rows} <= {"relaxed", "suspect"}
+    # finished structures are taken from the folder; without one nothing is left behind, and the numbers are the same
+    monkeypatch.setattr(all_atom_ensemble, "_Builder", lambda *parts: None)
+    again = interpolate(tiny_model(transferable=True), *ends, folder=tmp_path / "out", **options)
+    np.testing.assert_array_equal(again.energies.relaxed, energies.relaxed)
+    monkeypatch.undo()
+    before = sorted(tmp_path.rglob("*"))
+    alone = interpolate(tiny_model(transferable=True), *ends, **options)
+    np.testing.assert_allclose(alone.energies.relaxed, energies.relaxed)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_energies_that_cannot_be_had_are_refused_before_the_path_is_computed(files, tmp_path, monkeypatch):
+    def fail(*parts, **options):
+        raise AssertionError
+
+    monkeypatch.setattr(paths, "latent_path", fail)
+    with pytest.raises(InputError, match="unknown force field 'amber'"):
+        interpolate(tiny_model(), files / "a.pdb", files / "b.pdb", energy="amber")
+    other = system("GAXAG")
+    write_trajectory(tmp_path / "x.pdb", written_atoms(*extended(other), other), other.topology)
+    with pytest.raises(InputError, match="A:UNK3 has no all-atom form"):
+        interpolate(tiny_model(transferable=True), tmp_path / "x.pdb", tmp_path / "x.pdb", energy="amber14-obc2")
 
 
 def test_copies_and_missing_residues_are_no_obstacle(files, tmp_path):

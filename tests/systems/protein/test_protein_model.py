@@ -1,5 +1,7 @@
 """Models of proteins: sampling to the end, runs that go on, scope, features and memory."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +11,7 @@ from equilibra.errors import InputError
 from equilibra.sampling.grid import noise_grid
 from equilibra.systems.blocks import SamplerDrawing, draw_blocks
 from equilibra.systems.model import Model, domain
+from equilibra.systems.protein import memory
 from equilibra.systems.protein.load import load_ensemble
 from equilibra.systems.protein.memory import COMFORTABLE, fitting_batch, free_memory, memory_needed
 from equilibra.systems.protein.network import protein_network_config, protein_process
@@ -126,3 +129,20 @@ def test_memory_is_known_before_it_is_used():
         fitting_batch(9000, config, None, 50, free=2**33)
     free = free_memory()
     assert free is None or free > 0
+
+
+def test_a_chain_too_long_is_refused_before_any_array_of_pairs(monkeypatch):
+    monkeypatch.setattr(memory, "free_memory", lambda: 2**28)
+    length = 20_000
+    tracemalloc.start()
+    with pytest.raises(InputError, match=r"a chain of 20000 residues needs about \d+\.\d GB at batch size 1, 0\.2 GB are free"):
+        tiny_model(transferable=True).sample("A" * length, n=1)
+    with pytest.raises(
+        InputError, match=r"the array of all pairs of 20000 residues needs about 0\.4 GB, 0\.2 GB are free: take"
+    ):
+        assert system("A" * length).features
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < length**2 / 4
+    with pytest.raises(AttributeError, match="no attribute 'feature'"):
+        assert system().feature

@@ -11,10 +11,12 @@ import pytest
 import torch
 
 from equilibra.errors import InputError, MissingDependencyError, ShapeError
+from equilibra.systems.protein import memory
 from equilibra.systems.protein.provider_cache import ProviderCache
 from equilibra.systems.protein.providers import (
     ArrayProvider,
     FolderProvider,
+    MissingFeaturesError,
     NoProvider,
     Provider,
     condition,
@@ -124,6 +126,41 @@ def test_a_folder_for_many_proteins(tmp_path, arrays):
         FolderProvider(tmp_path / "nowhere")
 
 
+def test_a_protein_that_is_refused_is_not_asked_for_its_features(system):
+    provider, errors = Counted(), []
+
+    def check(protein):
+        if protein.length == 5:
+            raise InputError(f"{protein.name}: too long")
+
+    (kept,) = protein_systems([SEQUENCE, "GAV"], provider, check=check, on_error=errors.append)
+    assert (kept.sequence, provider.calls, [str(error) for error in errors]) == ("GAV", 1, ["GAVLK: too long"])
+
+
+def test_a_provider_without_features_of_a_protein_says_so(system):
+    class Empty(Counted):
+        def features(self, system):
+            return {}
+
+    with pytest.raises(MissingFeaturesError, match="GAVLK: the provider 'counted' has no features of it"):
+        condition(system, Empty())
+
+
+def test_memory_is_asked_for_before_files_are_read(tmp_path, monkeypatch):
+    size = 2**20
+    np.save(tmp_path / "pair.npy", np.zeros((64, 64, 64), dtype=np.float32))
+    np.savez_compressed(
+        tmp_path / "both.npz", single=np.zeros((64, 8), dtype=np.float32), pair=np.zeros((64, 64, 64), dtype=np.float32)
+    )
+    assert (tmp_path / "both.npz").stat().st_size < size / 100
+    monkeypatch.setattr(memory, "free_memory", lambda: 3 * size)
+    for name in ("pair.npy", "both.npz"):
+        with pytest.raises(InputError, match=rf"reading '.*{name}' needs about 0\.003 GB, 0\.003 GB are free"):
+            read_provider(tmp_path / name)
+    monkeypatch.setattr(memory, "free_memory", lambda: 4 * size)
+    read_provider(tmp_path / "pair.npy")
+
+
 class Counted:
     """Counts how often it is asked."""
 
@@ -196,7 +233,7 @@ def test_esm_without_its_package(monkeypatch):
 class ImaginedModel(torch.nn.Module):
     """Gives the tokens back, so that each residue can be told in the output."""
 
-    num_layers = 2
+    num_layers, attention_heads = 2, 20
 
     def forward(self, tokens, repr_layers):
         return {
@@ -218,13 +255,18 @@ def imagined_esm(monkeypatch):
     monkeypatch.setitem(sys.modules, "esm.pretrained", pretrained)
 
 
-def test_esm_embeds_each_chain_and_drops_the_ends(tmp_path, imagined_esm):
+def test_esm_embeds_each_chain_and_drops_the_ends(tmp_path, imagined_esm, monkeypatch):
     torch.save({"args": argparse.Namespace(arch="x"), "model": {}}, tmp_path / "esm2.pt")
     provider = read_provider(f"esm:{tmp_path / 'esm2.pt'}")
     system = protein_system("GAV:LK", provider)
     assert system.features.node["extra"].shape == (5, 3)
     assert system.features.node["extra"][:, 0].tolist() == list(map(ord, "GAVLK"))
     assert len(system.provider_content) == 64
+    monkeypatch.setattr(memory, "free_memory", lambda: 2**30)
+    with pytest.raises(
+        InputError, match=r"the language model, for a chain of 2500 residues, needs about 1\.4 GB, 1\.0 GB are free"
+    ):
+        protein_system("A" * 100 + ":" + "A" * 2500, provider)
 
 
 def test_esm_reads_weights_safely(tmp_path, imagined_esm, system):

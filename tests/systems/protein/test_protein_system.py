@@ -104,7 +104,7 @@ def test_features():
     features = system.features
     assert features.node["residue"].tolist() == [7, 0, 19, 11, 10]
     offset = features.pair["offset"]
-    assert offset.dtype == torch.int64
+    assert offset.dtype == torch.uint8
     assert offset.tolist()[0] == [32, 33, 64, OTHER_CHAIN, OTHER_CHAIN]
     assert offset.tolist()[2] == [0, 0, 32, OTHER_CHAIN, OTHER_CHAIN]
     assert offset.tolist()[4] == [OTHER_CHAIN] * 3 + [31, 32]

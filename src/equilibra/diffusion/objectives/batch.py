@@ -23,6 +23,8 @@ class TrainingBatch:
         energies: Reduced energies u (batch,) of the clean States, where known.
         weights: Importance of each sample (batch,), of mean one over the data; None where all count the same.
         ensembles: Number (batch,) of the ensemble, a temperature for example, that each sample is of; None where there is one. Each has a log Z of its own.
+        known: True for the samples (batch,) whose forces are known; those of the others are zeros without a meaning, which no loss may count. None
+            where all are known.
     """
 
     state: State
@@ -32,6 +34,7 @@ class TrainingBatch:
     energies: Tensor | None = None
     weights: Tensor | None = None
     ensembles: Tensor | None = None
+    known: Tensor | None = None
 
     def to(self, device: torch.device | str) -> Self:
         """Returns the batch on another device."""
@@ -43,9 +46,10 @@ class TrainingBatch:
             None if self.energies is None else self.energies.to(device),
             None if self.weights is None else self.weights.to(device),
             None if self.ensembles is None else self.ensembles.to(device),
+            None if self.known is None else self.known.to(device),
         )
 
-    def rows(self, index: slice) -> Self:
+    def rows(self, index: slice | Tensor) -> Self:
         """Returns some of the samples; shared features and classes stay shared."""
         shared = self.classes is None or self.classes.shape[0] == 1 < self.state.batch_size
         return type(self)(
@@ -56,4 +60,5 @@ class TrainingBatch:
             None if self.energies is None else self.energies[index],
             None if self.weights is None else self.weights[index],
             None if self.ensembles is None else self.ensembles[index],
+            None if self.known is None else self.known[index],
         )

@@ -124,7 +124,7 @@ class OnPolicy(nn.Module):
         if self.config.target == "idem":
             target, log["clipped"], log["ess"] = self.idem_target(noisy.fields[name], sigma, beta, generator=generator)
         else:
-            force = batch.forces.get(name)
+            force = batch.forces.get(name) if batch.known is None else None
             target, log["clipped"] = self.adjoint_target(state.fields[name], noisy.fields[name], sigma, force, beta)
         predicted = denoiser(noisy, t, batch.features).displacements[name]
         unit = own.space.preconditioning(sigma, own.data_scale).c_out

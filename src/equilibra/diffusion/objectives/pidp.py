@@ -18,6 +18,11 @@ Note:
     them; the rotations' rate, eq. (A14), is half that of their kernel, eq. (A12). The defaults mend all but the first, which needs a density:
     see `fokker_planck`. The force is compared at the clean structure, where it is known, not at :math:`R_1`: both hold, and no
     energy is called in training.
+
+At the smallest noise the score is that of a density which is smoothed by it: where a mode is as narrow as that noise, it is smaller than the force,
+by :math:`\tau^2/(\tau^2 + \sigma^2)` for a Gaussian of variance :math:`\tau^2`. With `smoothed` the force of :math:`R_0` is compared with the score at the
+noised :math:`R_1` instead. Its mean given :math:`R_1` is the smoothed score itself, for displacements on flat Spaces and turns in the global frame alike
+(target score matching), if structures are locally at equilibrium.
 """
 
 import math
@@ -58,6 +63,8 @@ class PIDPConfig:
         blocks: `joint` is the exact equation; `separate` is the published one, with a field's own terms only.
         rotation_rate: `exact`, or `published`: half of it.
         direction_only: Match the direction of the force alone, as published.
+        smoothed: Match the force where its structure is noised by the smallest noise, for structures at equilibrium whose stiffest modes are not wide
+            compared with it, instead of at the clean structure.
         growth: Divide the residuals by their fitted growth with the time, as published.
         force_decades: Use only structures whose force is within so many decades of the smallest seen (3 as published); None for all.
         probes: Random signs per structure for the divergence.
@@ -72,6 +79,7 @@ class PIDPConfig:
     blocks: Blocks = "joint"
     rotation_rate: Literal["exact", "published"] = "exact"
     direction_only: bool = False
+    smoothed: bool = False
     growth: bool = False
     force_decades: float | None = None
     probes: int = 1
@@ -113,6 +121,8 @@ class PIDPConfig:
 class PIDP(nn.Module):
     """Loss of physics-informed diffusion pre-training; see the module.
 
+    Samples whose forces are not known (`TrainingBatch.known`) are data alone: neither the score equation nor the force sees them.
+
     Arguments:
         process: Forward process, on any Spaces.
         noise_levels: Distribution of training noise.
@@ -147,13 +157,13 @@ class PIDP(nn.Module):
         return self.score_matching.mixture
 
     def forward(self, denoiser: DenoiserFunction, batch: TrainingBatch, *, generator: Generator) -> dict[str, Tensor]:
-        """Returns `loss`, and detached parts for the log: each term, and the fraction of structures that the filter keeps.
+        """Returns `loss`, and detached parts for the log: each term, and the fraction of structures, of those drawn for them, that the physical terms see.
 
         Raises:
             ConfigError: If the force is to be matched and the batch has none.
         """
         config = self.config
-        part = batch.rows(slice(0, max(1, math.ceil(config.fraction * batch.state.batch_size))))
+        part = self._part(batch)
         terms: dict[str, Tensor] = {}
         log: dict[str, Tensor] = {}
         if config.data > 0.0:
@@ -166,21 +176,29 @@ class PIDP(nn.Module):
         if config.residual > 0.0:
             terms["residual"] = (share * self._residuals(denoiser, part, generator)).sum()
         if config.force > 0.0:
-            terms["force"] = (share * self._force_errors(denoiser, part)).sum()
+            terms["force"] = (share * self._force_errors(denoiser, part, generator)).sum()
         loss = torch.stack([getattr(config, name) * value for name, value in terms.items()]).sum()
         return {"loss": loss, **{f"loss_{name}": value.detach() for name, value in terms.items()}, **log}
 
+    def _part(self, batch: TrainingBatch) -> TrainingBatch:
+        """Returns the rows that the physical terms see: always as many, those with forces first."""
+        size = max(1, math.ceil(self.config.fraction * batch.state.batch_size))
+        if batch.known is None:
+            return batch.rows(slice(0, size))
+        return batch.rows(torch.argsort(batch.known, descending=True, stable=True)[:size])
+
     def _kept(self, part: TrainingBatch) -> Tensor:
-        """Returns 1 for the structures to use and 0 for those with too large a force (batch,)."""
+        """Returns 1 for the structures to use and 0 for those without a force, or with too large a one (batch,)."""
         state = part.state
-        keep = torch.ones(state.batch_size, dtype=state.dtype, device=state.device)
+        known = torch.ones(state.batch_size, dtype=torch.bool, device=state.device) if part.known is None else part.known
         if self.config.force_decades is None:
-            return keep
+            return known.to(state.dtype)
         square = torch.stack([f.flatten(1).square().sum(1) for f in self._forces(part).values()]).sum(0)
-        norm = torch.sqrt(square)
+        norm = torch.sqrt(square).to(self.least_force.dtype)
         if self.training:
-            self.least_force.copy_(torch.minimum(self.least_force, norm.min().to(self.least_force.dtype)))
-        return (norm <= 10.0**self.config.force_decades * self.least_force.to(norm.dtype)).to(state.dtype)
+            unseen = torch.full_like(norm, torch.finfo(norm.dtype).max)
+            self.least_force.copy_(torch.minimum(self.least_force, torch.where(known, norm, unseen).min()))
+        return (known & (norm <= 10.0**self.config.force_decades * self.least_force)).to(state.dtype)
 
     def _forces(self, part: TrainingBatch) -> Mapping[str, Tensor]:
         missing = [name for name in self.process.moving if name not in part.forces]
@@ -220,15 +238,17 @@ class PIDP(nn.Module):
         if self.growth is None:
             return per_sample
         factor = self.growth(t)
-        if self.training:
-            self.growth.update(t, per_sample.detach())
+        rows = slice(None) if part.known is None else part.known
+        if self.training and len(t[rows]):
+            self.growth.update(t[rows], per_sample.detach()[rows])
         return per_sample / factor
 
-    def _force_errors(self, denoiser: DenoiserFunction, part: TrainingBatch) -> Tensor:
+    def _force_errors(self, denoiser: DenoiserFunction, part: TrainingBatch, generator: Generator) -> Tensor:
         """Returns the squared error of the force, or of its direction, at the smallest noise (batch,), per degree of freedom."""
         process, state, forces = self.process, part.state, self._forces(part)
         t = torch.full((state.batch_size,), process.t_min, dtype=state.dtype, device=state.device)
-        prediction = denoiser(state, t, part.features)
+        seen = process.noise(state, t, generator=generator) if self.config.smoothed else state
+        prediction = denoiser(seen, t, part.features)
         total = torch.zeros_like(t)
         for name in process.moving:
             own = process.fields[name]

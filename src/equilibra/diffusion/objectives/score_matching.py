@@ -12,7 +12,8 @@ unbiased. The first is noisy at small sigma, the second at large sigma. The vari
 .. math:: c^* = \langle r_D \cdot (r_D - r_T) \rangle / \langle |r_D - r_T|^2 \rangle .
 
 For Gaussian data of variance :math:`\tau^2` this is :math:`\tau^2/(\tau^2 + \sigma^2)`, with no variance left. Forces must come from the
-distribution of the data: unconstrained molecular dynamics at equilibrium, at the temperature that reduced them.
+distribution of the data: unconstrained molecular dynamics at equilibrium, at the temperature that reduced them. Samples whose forces are not known
+(`TrainingBatch.known`) keep c = 0: they are denoised, and teach the mixture nothing.
 """
 
 import math
@@ -126,9 +127,14 @@ class ScoreMatching(nn.Module):
                     raise ConfigError("the mixture of targets needs the class of each item in the batch")
                 forces = field.space.project(expand(sigma, target) ** 2 * batch.forces[name], mask)
                 cells = self.mixture.cells(sigma, batch.classes)
-                c = expand(self.mixture.weight(cells).to(target.dtype), target)
+                weight = self.mixture.weight(cells).to(target.dtype)
+                rows = slice(None) if batch.known is None else batch.known
                 if self.training:
-                    self.mixture.update(cells, target - predicted.detach(), forces - predicted.detach(), unit)
+                    dsm, tsm = ((wanted - predicted.detach())[rows] for wanted in (target, forces))
+                    self.mixture.update(cells[rows], dsm, tsm, unit[rows])
+                if batch.known is not None:
+                    weight = weight * batch.known[:, None]
+                c = expand(weight, target)
                 target = (1.0 - c) * target + c * forces
             residual = (predicted - target) / expand(unit, target)
             total = total + field.space.inner(residual, residual)

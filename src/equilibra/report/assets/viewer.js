@@ -54,12 +54,13 @@
     toolbar.hidden = false;
     var viewer = window.$3Dmol.createViewer(stage, { backgroundAlpha: 0, antialias: true, disableFog: true });
     var cartoon = data.drawing === "cartoon";
+    var crystal = data.drawing === "crystal";
     function add(text) {
       return viewer.addModel(text, "pdb", { keepH: true, noComputeSecondaryStructure: !cartoon });
     }
     var texts = data.movie ? conformations(data.movie) : data.models;
     var models = texts.map(add);
-    var shown = choices.length > 1 ? "all" : "0";
+    var shown = choices.length > 1 && !crystal ? "all" : "0";
     var wanted = null; // hydrogens as the reader chose; until then they show for one structure, not for many
 
     function pressed(button) {
@@ -85,8 +86,10 @@
       models.forEach(function (model, i) {
         var visible = crowd || Number(shown) === i;
         model.setStyle({}, {});
+        if (crystal) { viewer.removeUnitCell(model); }
         if (!visible) { return; }
         style(model, data.colours[i], crowd);
+        if (crystal) { viewer.addUnitCell(model, { box: { color: "#848d97" }, alabel: "", blabel: "", clabel: "" }); }
         if (hydrogens && !withHydrogens) {
           model.setStyle({ elem: "H" }, {});
         }

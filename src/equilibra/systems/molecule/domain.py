@@ -21,9 +21,14 @@ from equilibra.systems.molecule import stereoisomers
 from equilibra.systems.molecule.energy import molecule_energy
 from equilibra.systems.molecule.ensemble import MoleculeEnsemble
 from equilibra.systems.molecule.network import FIELD, molecule_denoiser
+from equilibra.systems.molecule.properties import molecule_properties
 from equilibra.systems.molecule.system import MoleculeSystem, molecule_systems
 from equilibra.systems.molecule.validity import check
+from equilibra.systems.properties import Maker
 from equilibra.systems.scope import Scope
+
+WITH_GRADIENTS = 100
+"""Samples whose gradients are held in memory at once by default."""
 
 
 def systems(source: Any) -> list[MoleculeSystem]:
@@ -102,6 +107,16 @@ def reference(system: MoleculeSystem) -> torch.Tensor:
     return torch.tensor(np.array(system.reference, dtype=np.float64))[None]
 
 
+def properties(system: MoleculeSystem) -> dict[str, Maker]:
+    """Returns what makes the properties that a guide can name; see `molecule_properties`."""
+    return molecule_properties(system, positions)
+
+
+def written(system: MoleculeSystem, state: State) -> torch.Tensor:
+    """Returns the positions (batch, N, 3) of the atoms, in Å: all are written."""
+    return state.fields[FIELD]
+
+
 def ensemble(system: MoleculeSystem, blocks: Sequence[Block], n: int, provenance: Mapping[str, Any]) -> MoleculeEnsemble:
     """Makes the ensemble of the first n valid samples; see `Ensemble.from_blocks`."""
     return MoleculeEnsemble.from_blocks(system, [block.fields[FIELD] for block in blocks], blocks, n, provenance)
@@ -118,6 +133,8 @@ def check_features(system: MoleculeSystem, network: Mapping[str, Any], name: str
     """Accepts every molecule: its features are made of its graph alone."""
 
 
-def fitting_batch(system: MoleculeSystem, network: Mapping[str, Any], wanted: int | None, most: int) -> int:
-    """Returns the wanted batch size, by default a whole block: molecules are small."""
-    return wanted or most
+def fitting_batch(
+    system: MoleculeSystem, network: Mapping[str, Any], wanted: int | None, most: int, gradients: bool = False
+) -> int:
+    """Returns the wanted batch size, by default a whole block: molecules are small; with gradients at most `WITH_GRADIENTS` samples."""
+    return wanted or (min(most, WITH_GRADIENTS) if gradients else most)

@@ -28,12 +28,17 @@ class MoleculeEnsemble(Ensemble):
     system: MoleculeSystem
 
     @classmethod
-    def check(cls, positions: np.ndarray, system: Any) -> Validity:  # noqa: D102
+    def check(cls, positions: np.ndarray, system: Any, cells: np.ndarray | None = None) -> Validity:  # noqa: D102
         return check(positions, system)
 
     @classmethod
     def write(  # noqa: D102
-        cls, path: Path, positions: np.ndarray, system: Any, properties: Mapping[str, np.ndarray] | None = None
+        cls,
+        path: Path,
+        positions: np.ndarray,
+        system: Any,
+        properties: Mapping[str, np.ndarray] | None = None,
+        cells: np.ndarray | None = None,
     ) -> None:
         write_frames(path, positions, system, properties)
 

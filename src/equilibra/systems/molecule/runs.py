@@ -15,7 +15,7 @@ from equilibra.systems.molecule.files import read_frames
 from equilibra.systems.molecule.load import load_ensemble
 from equilibra.systems.molecule.simulate import SCHEMA_VERSION as SIMULATION_VERSION
 from equilibra.systems.molecule.system import MoleculeSystem, molecule_system
-from equilibra.systems.runs import joined, read_json, read_runs
+from equilibra.systems.runs import joined, read_json, read_runs, require_complete, simulation_provenance
 
 Source = str | Path | MoleculeEnsemble | Sequence[MoleculeEnsemble]
 """What `load_runs` takes."""
@@ -83,22 +83,11 @@ def _simulation(folder: Path) -> list[MoleculeEnsemble]:
         zip(description["trajectories"], description["forces"], description["frames"], strict=True)
     ):
         positions, _ = read_frames(folder / name, system.topology)
-        if len(positions) != frames:
-            raise InputError(
-                f"'{folder / name}' has {len(positions)} frames, but simulation.json says {frames}; the folder is incomplete"
-            )
+        require_complete(folder / name, len(positions), frames)
         energies = None
         if (folder / forces).is_file():
             with np.load(folder / forces, allow_pickle=False) as arrays:
                 energies = arrays["energies"]
-        provenance = {
-            "simulation": folder.name,
-            "run": run,
-            "force_field": description["force_field"],
-            "constraints": description.get("constraints"),
-            "temperature_k": description["temperature"],
-            "frame_interval_ps": description.get("frame_interval"),
-            "seed": description.get("seed"),
-        }
+        provenance = simulation_provenance(folder, description, run)
         ensembles.append(MoleculeEnsemble(system=system, positions=positions, energies=energies, provenance=provenance))
     return ensembles

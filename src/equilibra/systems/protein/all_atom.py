@@ -6,7 +6,7 @@ surroundings in the built structure. The engines:
 ==========  ====================================================================================================================
 pdbfixer    a standard conformation of every side chain, turned onto the backbone and moved away from what it would overlap with
 rigid       the side chains of the built structure, carried by the frames of the residues, whatever they overlap with
-tmol        rotamers of a backbone-dependent library, packed by their energy (needs tmol; its choice among equals is random)
+tmol        rotamers of a backbone-dependent library, packed by their energy (needs tmol; the seed decides among equals)
 ==========  ====================================================================================================================
 
 What comes out has bad contacts: relax it (`relax`) before asking for energies. Side chains are L by construction, and their conformation is a guess.
@@ -16,9 +16,10 @@ from __future__ import annotations
 
 import importlib.util
 import io
-import tempfile
+import logging
 from abc import ABC, abstractmethod
-from pathlib import Path
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -130,7 +131,7 @@ class RigidEngine(SideChainEngine):
 
 
 class TmolEngine(SideChainEngine):
-    """Side chains by tmol's packer; see https://github.com/uw-ipd/tmol."""
+    """Side chains by the packer of tmol, from its version 0.2; see https://github.com/uw-ipd/tmol."""
 
     name = "tmol"
 
@@ -139,22 +140,25 @@ class TmolEngine(SideChainEngine):
         if importlib.util.find_spec("tmol") is None:
             raise MissingDependencyError("side chains with tmol need tmol; install it with: pip install tmol")
         self._topology, self._atoms = _backbone_topology(protein)
+        self._pieces = np.array([str(atom.residue.chain.index + 1) for atom in self._topology.atoms()])
 
     def heavy_atoms(self, backbone: FloatArray, seed: int) -> FloatArray:  # noqa: D102
-        import biotite.structure.io.pdb as biotite_pdb
-        from openmm import unit
-        from openmm.app import PDBFile
-        from tmol.io import pose_stack_from_biotite, write_pose_stack_pdb
+        # its packages warn of every frame that side chains are missing
+        with _without_warnings():
+            from biotite.structure import get_residue_starts
+            from biotite.structure.io.pdb import PDBFile
+            from tmol.io import atom_array_from_pose_stack, pose_stack_from_atom_array
 
-        text = _backbone_pdb(self._topology, _picked(backbone, self._atoms))
-        structure = biotite_pdb.PDBFile.read(io.StringIO(text)).get_structure(model=1)
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "packed.pdb"
-            write_pose_stack_pdb(pose_stack_from_biotite(structure, torch.device("cpu"), no_optH=True), str(path))
-            packed = PDBFile(str(path))
-        positions = np.array(packed.positions.value_in_unit(unit.nanometer)) * NM
-        atoms = [atom for atom in packed.topology.atoms() if atom.element is not None]
-        return self._ordered({(atom.residue.index, atom.name): positions[atom.index] for atom in atoms})
+            text = _backbone_pdb(self._topology, _picked(backbone, self._atoms))
+            structure = PDBFile.read(io.StringIO(text)).get_structure(model=1)
+            # each piece is a chain of its own: a gap would leave its end without the second oxygen
+            structure.chain_id = self._pieces
+            pose = pose_stack_from_atom_array(structure, torch.device("cpu"), no_optH=True, packer_seed=seed)
+            packed = atom_array_from_pose_stack(pose)
+        rows = np.arange(len(packed.atom_name))
+        residues = np.searchsorted(get_residue_starts(packed), rows, side="right") - 1
+        names = zip(residues.tolist(), packed.atom_name.tolist(), strict=True)
+        return self._ordered(dict(zip(names, np.asarray(packed.coord, dtype=np.float64), strict=True)))
 
 
 ENGINES: dict[str, type[SideChainEngine]] = {engine.name: engine for engine in (PDBFixerEngine, RigidEngine, TmolEngine)}
@@ -171,6 +175,17 @@ def side_chain_engine(name: str, protein: AllAtomProtein) -> SideChainEngine:
     if name not in ENGINES:
         raise InputError(unknown_key_message("side-chain engine", name, ENGINES))
     return ENGINES[name](protein)
+
+
+@contextmanager
+def _without_warnings() -> Iterator[None]:
+    """Keeps warnings from the log."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(before)
 
 
 def _backbone_topology(protein: AllAtomProtein) -> tuple[Any, list[tuple[int, int]]]:

@@ -19,10 +19,12 @@ from equilibra.errors import CheckpointError, InputError
 from equilibra.nn.frames import ROT, TRANS, FrameNetworkConfig
 from equilibra.state import State
 from equilibra.systems.blocks import Block
+from equilibra.systems.properties import Maker
 from equilibra.systems.protein import memory
 from equilibra.systems.protein.ensemble import ProteinEnsemble
-from equilibra.systems.protein.frames import extended_frames, written_atoms
+from equilibra.systems.protein.frames import extended_frames, positions_of, written_atoms
 from equilibra.systems.protein.network import protein_denoiser
+from equilibra.systems.protein.properties import protein_properties
 from equilibra.systems.protein.sources import protein_systems
 from equilibra.systems.protein.system import NO_PROVIDER, ProteinSystem
 from equilibra.systems.protein.validity import check
@@ -85,17 +87,16 @@ def check_scope(system: ProteinSystem, scope: Scope, name: str) -> None:
 
 
 def check_features(system: ProteinSystem, network: Mapping[str, Any], name: str) -> None:
-    """Checks that a protein has the features of residues and pairs that a network was made for, and no others.
+    """Checks that a protein has the features of residues and pairs that a network was made for, and no others; or none, if the network was trained for both.
 
     Raises:
         InputError: If features are missing, of another width, or not known to the network.
     """
     config = _other(network).network_config(network) if "kind" in network else read_fields(FrameNetworkConfig, network)
     wanted = {"residues": config.extra_node, "pairs": config.extra_pair}
-    found = {
-        scope: int(values["extra"].shape[-1]) if "extra" in values else 0
-        for scope, values in (("residues", system.features.node), ("pairs", system.features.pair))
-    }
+    found = dict(zip(wanted, system.extra_widths, strict=True))
+    if network.get("optional_features", False) and not any(found.values()):
+        return
     for scope, width in wanted.items():
         if found[scope] == width:
             continue
@@ -111,12 +112,26 @@ def check_features(system: ProteinSystem, network: Mapping[str, Any], name: str)
         )
 
 
-def fitting_batch(system: ProteinSystem, network: Mapping[str, Any], wanted: int | None, most: int) -> int:
-    """Returns a batch size that memory allows; see `memory.fitting_batch`."""
+def memory_needed(network: Mapping[str, Any], length: int, batch: int) -> int:
+    """Returns the bytes that one call of a network needs for a batch of chains of some length; see `memory.memory_needed`."""
     if "kind" in network:
         other = _other(network)
-        return memory.fitting_batch(system.length, other.network_config(network), wanted, most, needed=other.memory_needed)
-    return memory.fitting_batch(system.length, read_fields(FrameNetworkConfig, network), wanted, most)
+        return int(other.memory_needed(length, batch, other.network_config(network)))
+    return memory.memory_needed(length, batch, read_fields(FrameNetworkConfig, network))
+
+
+def fitting_batch(
+    system: ProteinSystem, network: Mapping[str, Any], wanted: int | None, most: int, gradients: bool = False
+) -> int:
+    """Returns a batch size that memory allows; see `memory.fitting_batch`."""
+    factor = memory.WITH_GRADIENTS if gradients else 1
+    return memory.fitting_batch(
+        system.length,
+        network,
+        wanted,
+        most,
+        needed=lambda length, batch, config: factor * memory_needed(config, length, batch),
+    )
 
 
 def valid(system: ProteinSystem, state: State) -> np.ndarray:
@@ -144,6 +159,16 @@ def positions(state: State) -> torch.Tensor:
 def reference(system: ProteinSystem) -> torch.Tensor:
     """Returns the C-alpha positions (1, L, 3) of an extended chain, in Å, float64."""
     return extended_frames(system)[0]
+
+
+def properties(system: ProteinSystem) -> dict[str, Maker]:
+    """Returns what makes the properties that a guide can name; see `protein_properties`."""
+    return protein_properties(system, positions)
+
+
+def written(system: ProteinSystem, state: State) -> torch.Tensor:
+    """Returns the positions (batch, atoms, 3) of the atoms that are written, in Å."""
+    return positions_of(state.fields[TRANS], state.fields[ROT], system)
 
 
 def ensemble(system: ProteinSystem, blocks: Sequence[Block], n: int, provenance: Mapping[str, Any]) -> ProteinEnsemble:

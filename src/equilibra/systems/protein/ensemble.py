@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 
+from equilibra.geometry import size
 from equilibra.geometry.internal_coordinates import dihedrals
 from equilibra.nn.frames import ROT, TRANS
 from equilibra.state import State
@@ -35,12 +36,17 @@ class ProteinEnsemble(Ensemble):
     system: ProteinSystem
 
     @classmethod
-    def check(cls, positions: np.ndarray, system: Any) -> Validity:  # noqa: D102
+    def check(cls, positions: np.ndarray, system: Any, cells: np.ndarray | None = None) -> Validity:  # noqa: D102
         return check(positions, system)
 
     @classmethod
     def write(  # noqa: D102
-        cls, path: Path, positions: np.ndarray, system: Any, properties: Mapping[str, np.ndarray] | None = None
+        cls,
+        path: Path,
+        positions: np.ndarray,
+        system: Any,
+        properties: Mapping[str, np.ndarray] | None = None,
+        cells: np.ndarray | None = None,
     ) -> None:
         write_frames(path, positions, system, properties)
 
@@ -126,5 +132,4 @@ class ProteinEnsemble(Ensemble):
 
 def radius_of_gyration(x: np.ndarray) -> np.ndarray:
     r"""Returns :math:`\sqrt{\frac1L \sum_i |x_i - \bar x|^2}` (F,) of points (F, L, 3), in their unit."""
-    centred = x.astype(np.float64) - x.mean(axis=1, keepdims=True, dtype=np.float64)
-    return np.asarray(np.sqrt(np.square(centred).sum(axis=2).mean(axis=1)))
+    return np.asarray(size.radius_of_gyration(torch.from_numpy(x.astype(np.float64))))

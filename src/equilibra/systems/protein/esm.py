@@ -12,7 +12,11 @@ from typing import Any
 import torch
 
 from equilibra.errors import InputError, MissingDependencyError
+from equilibra.systems.protein import memory
 from equilibra.systems.protein.system import ProteinSystem
+
+_ATTENTION = 3
+"""Arrays (heads, L, L) of single precision that are there at once in a layer: scores, their softmax, and what is averaged."""
 
 
 class EsmProvider:
@@ -60,10 +64,16 @@ class EsmProvider:
         """Returns the embeddings (L, width) of the residues.
 
         Raises:
-            InputError: If the weights cannot be read.
+            InputError: If the weights cannot be read, or memory is too short for the longest chain.
         """
         if self._model is None:
             self._load()
+        longest = max(map(len, system.chains))
+        memory.require(
+            4 * _ATTENTION * self._model.attention_heads * longest**2,
+            f"{system.name}: the language model, for a chain of {longest} residues,",
+            "take a shorter chain or a machine with more memory",
+        )
         layer = self._model.num_layers
         convert = self._alphabet.get_batch_converter()
         rows = []

@@ -9,6 +9,7 @@ import torch
 
 from equilibra.errors import ShapeError
 from equilibra.state import Features
+from equilibra.systems.protein import memory
 from equilibra.systems.protein.alphabet import ALPHABET, residue_ids
 
 MAX_OFFSET = 32
@@ -25,6 +26,8 @@ PAIR_VOCABULARY: dict[str, int] = {"offset": OTHER_CHAIN + 1}
 residues of different chains.
 """
 
+_BLOCK = 2**20  # pairs at a time
+
 
 def featurise(
     sequence: str,
@@ -32,11 +35,12 @@ def featurise(
     residue_numbers: np.ndarray,
     node_extra: Any | None = None,
     pair_extra: Any | None = None,
+    extra_known: bool | None = None,
 ) -> Features:
     """Makes the features of a protein of L residues.
 
-    The nodes have the integer array (L,) of `NODE_VOCABULARY`, the pairs the integer array (L, L) of `PAIR_VOCABULARY`, and each may have real
-    numbers as `extra`, float32.
+    The nodes have the integer array (L,) of `NODE_VOCABULARY`, the pairs the integer array (L, L) of `PAIR_VOCABULARY`, of one byte each, and each may have
+    real numbers as `extra`, float32.
 
     Arguments:
         sequence: Letters of all chains, L of them.
@@ -44,29 +48,53 @@ def featurise(
         residue_numbers: Position (L,) of each residue along its chain; one apart if bonded.
         node_extra: Real features (L, W1) of residues, such as the single representation of a structure predictor.
         pair_extra: Real features (L, L, W2) of pairs, such as its pair representation.
+        extra_known: Whether the real features are the protein's, or zeros in place of missing ones, told to the network as `graph["extra_known"]`; None not to
+            tell it.
 
     Raises:
         ShapeError: If an array does not fit the sequence.
+        InputError: If memory is too short for the arrays of pairs.
         KeyError: If a letter is not in `ALPHABET`.
     """
     length = len(sequence)
     for name, value in (("chain_index", chain_index), ("residue_numbers", residue_numbers)):
         if np.shape(value) != (length,):
             raise ShapeError(name, np.shape(value), f"({length},), one entry for each letter of the sequence")
-    numbers, chains = np.asarray(residue_numbers), np.asarray(chain_index)
-    offset = np.clip(numbers[None, :] - numbers[:, None], -MAX_OFFSET, MAX_OFFSET) + MAX_OFFSET
-    offset = np.where(chains[None, :] == chains[:, None], offset, OTHER_CHAIN)
+    memory.require(
+        length**2, f"the array of all pairs of {length} residues", "take a shorter chain or a machine with more memory"
+    )
     node = {"residue": torch.from_numpy(residue_ids(sequence))}
-    pair = {"offset": torch.from_numpy(offset.astype(np.int64))}
+    pair = {"offset": torch.from_numpy(_offsets(np.asarray(chain_index), np.asarray(residue_numbers)))}
     if node_extra is not None:
-        node["extra"] = _extra("node_extra", node_extra, (length,))
+        node["extra"] = real_features("node_extra", node_extra, (length,))
     if pair_extra is not None:
-        pair["extra"] = _extra("pair_extra", pair_extra, (length, length))
-    return Features(node=node, pair=pair)
+        pair["extra"] = real_features("pair_extra", pair_extra, (length, length))
+    made = Features(node=node, pair=pair)
+    return made if extra_known is None else made.with_extra_known(torch.tensor(float(extra_known)))
 
 
-def _extra(name: str, value: Any, axes: tuple[int, ...]) -> torch.Tensor:
-    array = np.array(value, dtype=np.float32)
-    if array.ndim != len(axes) + 1 or array.shape[:-1] != axes:
-        raise ShapeError(name, array.shape, f"({', '.join(map(str, axes))}, width)")
-    return torch.from_numpy(array)
+def real_features(name: str, value: Any, axes: tuple[int, ...]) -> torch.Tensor:
+    """Returns real features as a float32 tensor of its own; a float32 tensor is given back.
+
+    Raises:
+        ShapeError: If they have other axes than the given ones and a width.
+    """
+    if isinstance(value, torch.Tensor) and value.dtype == torch.float32:
+        tensor = value
+    else:
+        tensor = torch.from_numpy(np.array(value, dtype=np.float32))
+    if tensor.ndim != len(axes) + 1 or tuple(tensor.shape[:-1]) != axes:
+        raise ShapeError(name, tuple(tensor.shape), f"({', '.join(map(str, axes))}, width)")
+    return tensor
+
+
+def _offsets(chains: np.ndarray, numbers: np.ndarray) -> np.ndarray:
+    """Returns the array `offset` (L, L), made some rows at a time, so that no larger one is there on the way."""
+    length = len(numbers)
+    offsets = np.empty((length, length), dtype=np.uint8)
+    rows = max(1, _BLOCK // length)
+    for start in range(0, length, rows):
+        part = slice(start, start + rows)
+        block = np.clip(numbers[None, :] - numbers[part, None], -MAX_OFFSET, MAX_OFFSET) + MAX_OFFSET
+        offsets[part] = np.where(chains[None, :] == chains[part, None], block, OTHER_CHAIN)
+    return offsets

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,8 @@ from equilibra.systems.paths import NETWORK_STEPS, EnsemblePath, check_options, 
 from equilibra.systems.protein.domain import check_scope, fitting_batch
 from equilibra.systems.protein.ensemble import ProteinEnsemble
 from equilibra.systems.protein.frames import written_atoms
-from equilibra.systems.protein.providers import Provider
+from equilibra.systems.protein.path_energies import PathEnergies, check_energy, path_energies
+from equilibra.systems.protein.providers import Provider, condition
 from equilibra.systems.protein.sources import Structure, common_structures, structure
 
 DENSITY_TOLERANCE = 1.0
@@ -38,14 +39,16 @@ class ProteinPath(EnsemblePath):
 
     Attributes:
         rmsd: C-alpha RMSD (steps, 2) of each conformation to A and to B, in Å.
+        energies: Potential energies of the conformations with all their atoms, relaxed; None where they were not asked for.
     """
 
     ensemble: ProteinEnsemble
     rmsd: np.ndarray
+    energies: PathEnergies | None = None
 
     @property
     def columns(self) -> Mapping[str, np.ndarray]:
-        """Numbers (steps,) along the path by name, as they are written to `path.csv`."""
+        """Numbers or words (steps,) along the path by name, as they are written to `path.csv`."""
         found = {
             "C-alpha RMSD to A (Å)": self.rmsd[:, 0],
             "C-alpha RMSD to B (Å)": self.rmsd[:, 1],
@@ -53,7 +56,7 @@ class ProteinPath(EnsemblePath):
         }
         if self.ensemble.log_density is not None:
             found["log-density (nats)"] = self.ensemble.log_density
-        return found
+        return found if self.energies is None else {**found, **self.energies.columns}
 
 
 def interpolate(
@@ -69,6 +72,8 @@ def interpolate(
     log_density: bool = False,
     probes: int = 4,
     seed: int = 0,
+    energy: str | None = None,
+    folder: str | Path | None = None,
     outside_scope: bool = False,
     progress: Callable[[str], None] = lambda words: None,
 ) -> ProteinPath:
@@ -86,15 +91,19 @@ def interpolate(
         log_density: Compute the log-density of each conformation at the smallest noise, by Hutchinson's estimate for all but the smallest proteins.
         probes: Probes of that estimate.
         seed: Seed of the probes.
+        energy: A force field, such as `amber14-obc2`: all atoms are built on each conformation and relaxed with the backbone held; see `PathEnergies`.
+        folder: Where the all-atom structures go with an energy, and the finished blocks of an interrupted run; by default only the numbers are kept.
         outside_scope: Allow a protein that the model was not trained for.
         progress: Called with what is being done, in words.
 
     Raises:
         InputError: If a number is out of range, a file cannot be read, the two are not of one protein, the model was not trained for it or needs features
-            that are missing, or memory is too short.
+            that are missing, memory is too short, or the force field is unknown or cannot describe the protein.
+        CheckpointError: If the folder holds the all-atom structures of another run.
+        MissingDependencyError: If an energy needs a package that is not installed.
     """
     check_options(steps=steps, network_steps=network_steps, probes=probes, batch_size=1 if batch_size is None else batch_size)
-    first, last = common_structures([a, b], provider=provider, chains=_one_copy(a, b) if chains is None else chains)
+    first, last = common_structures([a, b], chains=_one_copy(a, b) if chains is None else chains)
     system = first.system
     model = model if isinstance(model, Model) else load(model)
     if model.domain != "protein":
@@ -105,6 +114,9 @@ def interpolate(
         check_scope(system, model.scope, model.name)
     state = ends_of(first, last)
     at_once = fitting_batch(system, model.network, batch_size, steps)
+    # asked last: features of pairs may be larger than all that the network needs
+    system = condition(system, provider)
+    relaxing = None if energy is None else check_energy(system, energy)
     progress("encoding both structures and decoding the path")
     path, provenance = path_between(
         model,
@@ -124,12 +136,23 @@ def interpolate(
     trans, rot = (states.fields[name].numpy() for name in (TRANS, ROT))
     alphas = torch.from_numpy(trans).double()
     distances = torch.stack([rmsd(alphas, end.expand_as(alphas)) for end in state.fields[TRANS]], dim=1)
+    if relaxing is not None:
+        provenance |= {"energy": asdict(relaxing)}
+    ensemble = ProteinEnsemble(
+        system=system, positions=written_atoms(trans, rot, system), log_density=density, provenance=provenance
+    )
+    energies = None
+    if relaxing is not None:
+        shown = "placing and relaxing side chains"
+        progress(shown)
+        energies = path_energies(
+            ensemble, relaxing, folder=folder, progress=lambda done, total: progress(f"{shown}: {done} of {total}")
+        )
     return ProteinPath(
-        ensemble=ProteinEnsemble(
-            system=system, positions=written_atoms(trans, rot, system), log_density=density, provenance=provenance
-        ),
+        ensemble=ensemble,
         round_trip=(float(path.round_trip[0]), float(path.round_trip[1])),
         rmsd=distances.numpy(),
+        energies=energies,
     )
 
 

@@ -1,6 +1,7 @@
 """The protein's process and network: C-alpha positions `trans` on the mean-free space, and orientations `rot` on SO(3), of every residue."""
 
-from typing import Literal
+from dataclasses import asdict
+from typing import Any, Literal
 
 import torch
 
@@ -32,9 +33,18 @@ def protein_process(data_scale: float, *, sigma_min: float = SIGMA_MIN, sigma_ma
     )
 
 
-def protein_network_config(**size: int) -> FrameNetworkConfig:
+def protein_network_config(**size: Any) -> FrameNetworkConfig:
     """Returns the network's configuration with the protein's vocabularies; keywords change its size."""
     return FrameNetworkConfig(node_vocabulary=dict(NODE_VOCABULARY), pair_vocabulary=dict(PAIR_VOCABULARY), **size)
+
+
+def network_values(config: FrameNetworkConfig) -> dict[str, Any]:
+    """Returns the JSON form of a network's configuration.
+
+    Optional features are named where a network has them only: models and runs from before there were any stay the same.
+    """
+    values = asdict(config)
+    return values if config.optional_features else {key: value for key, value in values.items() if key != "optional_features"}
 
 
 def protein_denoiser(

@@ -103,17 +103,7 @@ def all_atom_protein(system: ProteinSystem, *, disulfides: Sequence[tuple[int, i
         InputError: If a residue has no all-atom form or stands alone, or a disulfide is no pair of cysteines.
     """
     sequence = system.sequence
-    unknown = [i for i, letter in enumerate(sequence) if letter not in RESIDUES]
-    if unknown:
-        raise InputError(
-            f"{system.name}: the residue {system.label(unknown[0])} has no all-atom form, expected the 20 amino acids; write the one that is meant"
-        )
-    cut = np.concatenate(([True], system.breaks, [True]))
-    alone = np.flatnonzero(cut[:-1] & cut[1:])
-    if len(alone):
-        raise InputError(
-            f"{system.name}: the residue {system.label(int(alone[0]))} is bonded to no other, and force fields have no free amino acids; leave it out"
-        )
+    require_all_atom_form(system)
     pairs = _checked_disulfides(sequence, disulfides)
     heavy_topology, heavy_positions = _heavy_atoms(system)
     sulfurs = {atom.residue.index: atom for atom in heavy_topology.atoms() if atom.name == "SG"}
@@ -132,6 +122,25 @@ def all_atom_protein(system: ProteinSystem, *, disulfides: Sequence[tuple[int, i
         bonds=np.array([(a.index, b.index) for a, b in topology.bonds()]).reshape(-1, 2),
         disulfides=pairs,
     )
+
+
+def require_all_atom_form(system: ProteinSystem) -> None:
+    """Checks that a protein can be built with all its atoms, without building it.
+
+    Raises:
+        InputError: If a residue has no all-atom form or stands alone.
+    """
+    unknown = [i for i, letter in enumerate(system.sequence) if letter not in RESIDUES]
+    if unknown:
+        raise InputError(
+            f"{system.name}: the residue {system.label(unknown[0])} has no all-atom form, expected the 20 amino acids; write the one that is meant"
+        )
+    cut = np.concatenate(([True], system.breaks, [True]))
+    alone = np.flatnonzero(cut[:-1] & cut[1:])
+    if len(alone):
+        raise InputError(
+            f"{system.name}: the residue {system.label(int(alone[0]))} is bonded to no other, and force fields have no free amino acids; leave it out"
+        )
 
 
 def _with_hydrogens(topology: Any, positions: FloatArray) -> tuple[Any, FloatArray]:

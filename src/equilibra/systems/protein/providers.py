@@ -15,6 +15,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 
 from equilibra.errors import InputError, ShapeError
+from equilibra.systems.protein import memory
 from equilibra.systems.protein.system import NO_PROVIDER, ProteinSystem
 
 SINGLE = "single"
@@ -27,6 +28,12 @@ ARRAY_SUFFIXES = (".npy", ".npz")
 """Suffixes of the files that hold arrays."""
 
 _AXES = {SINGLE: 1, PAIR: 2}
+_COPIES = 3  # of the numbers of a file, while they are read and checked
+_SHORTER = "take a shorter chain or a machine with more memory"
+
+
+class MissingFeaturesError(InputError):
+    """A provider has no features of a protein."""
 
 
 @runtime_checkable
@@ -41,7 +48,7 @@ class Provider(Protocol):
         """Returns a hash of what the features of a system are made of: its arrays, or the weights that compute them."""
 
     def features(self, system: ProteinSystem) -> Mapping[str, Any]:
-        """Returns `node_extra` (L, W1) and `pair_extra` (L, L, W2) of a system, each an array or None."""
+        """Returns `node_extra` (L, W1) and `pair_extra` (L, L, W2) of a system, each an array or None; raises `MissingFeaturesError` if it has neither."""
 
 
 class NoProvider:
@@ -134,7 +141,7 @@ class FolderProvider:
         """Returns the arrays of a system.
 
         Raises:
-            InputError: If the folder holds none.
+            MissingFeaturesError: If the folder holds none.
         """
         return self._of(system).features(system)
 
@@ -157,7 +164,7 @@ class FolderProvider:
             found = {part: path for part, path in files.items() if path.exists()}
             if found:
                 return ArrayProvider(**found, name=self.name)
-        raise InputError(
+        raise MissingFeaturesError(
             f"'{self.folder}' holds no features of '{system.name}'; expected {system.name}_{SINGLE}.npy, {system.name}_{PAIR}.npy or {system.name}.npz, "
             f"or the same with {key[:16]} (hash of the sequence)"
         )
@@ -168,12 +175,15 @@ def condition(system: ProteinSystem, provider: Provider | None) -> ProteinSystem
 
     Raises:
         ShapeError: If the features have another length than the system.
+        MissingFeaturesError: If a provider other than `NoProvider` has none.
         InputError: If they are not finite, or cannot be had.
     """
     if provider is None:
         return system
     features = provider.features(system)
     node, pair = features.get("node_extra"), features.get("pair_extra")
+    if node is None and pair is None and provider.name != NO_PROVIDER:
+        raise MissingFeaturesError(f"{system.name}: the provider '{provider.name}' has no features of it")
     for kind, value in ((SINGLE, node), (PAIR, pair)):
         if value is not None:
             check_features(kind, value, system, provider.name)
@@ -268,6 +278,7 @@ def _read_arrays(path: Path) -> dict[str, np.ndarray]:
     if not path.is_file():
         raise InputError(f"no such file of features: '{path}'")
     try:
+        memory.require(_COPIES * _unpacked(path), f"reading '{path}'", _SHORTER)
         content = np.load(path, allow_pickle=False)
         if isinstance(content, np.ndarray):
             return {"": content}
@@ -278,6 +289,14 @@ def _read_arrays(path: Path) -> dict[str, np.ndarray]:
         raise InputError(
             f"'{path}' cannot be read: expected an npy or npz file of numbers without pickled objects; save it again with numpy.save"
         ) from error
+
+
+def _unpacked(path: Path) -> int:
+    """Returns the bytes of a file's arrays; those in an npz file may be packed."""
+    if path.suffix.lower() != ".npz":
+        return path.stat().st_size
+    with zipfile.ZipFile(path) as file:
+        return sum(item.file_size for item in file.infolist())
 
 
 def _check_finite(kind: str, array: np.ndarray, where: str) -> None:
@@ -300,6 +319,7 @@ def _hash_arrays(arrays: Mapping[str, np.ndarray]) -> str:
 __all__ = [
     "ArrayProvider",
     "FolderProvider",
+    "MissingFeaturesError",
     "NoProvider",
     "Provider",
     "check_features",

@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from equilibra.energies.openmm_system import ForceFieldConfig, make_openmm_system
+from equilibra.energies.openmm_system import ForceFieldConfig, Platform, make_context, make_openmm_system
 from equilibra.errors import ConfigError, ShapeError
 from equilibra.systems.protein.all_atom_checks import STRETCH, Checks
 from equilibra.systems.protein.peptides import AllAtomProtein, FloatArray
@@ -43,14 +43,14 @@ class RelaxConfig:
         stiffness: Constant k of the springs on N, CA, C, O and CB, in eV/Å².
         tolerance: Root mean square force at which the minimisation ends, in eV/Å.
         iterations: Most iterations; 0 for no bound.
-        platform: OpenMM platform; `auto` takes Reference for small proteins and the CPU platform, on one thread, for others.
+        platform: OpenMM platform, see `Platform`.
     """
 
     force_field: str = "amber14-obc2"
     stiffness: float = 0.5
     tolerance: float = 0.03
     iterations: int = 500
-    platform: Literal["auto", "Reference", "CPU"] = "auto"
+    platform: Platform = "auto"
 
     def __post_init__(self) -> None:
         ForceFieldConfig(name=self.force_field)
@@ -258,12 +258,4 @@ class Relaxer:
     def _context(self, system: Any) -> Any:
         import openmm
 
-        name = self.config.platform
-        if name == "auto":
-            name = "Reference" if self.protein.atoms <= _SMALL else "CPU"
-        properties = {"Threads": "1", "DeterministicForces": "true"} if name == "CPU" else {}
-        return openmm.Context(system, openmm.VerletIntegrator(0.001), openmm.Platform.getPlatformByName(name), properties)
-
-
-_SMALL = 60
-"""Atoms up to which the Reference platform is as fast as the CPU platform on one core."""
+        return make_context(system, openmm.VerletIntegrator(0.001), self.config.platform)

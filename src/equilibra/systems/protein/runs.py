@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -11,7 +12,7 @@ from equilibra.errors import InputError
 from equilibra.systems.protein.ensemble import ProteinEnsemble
 from equilibra.systems.protein.load import load_ensemble
 from equilibra.systems.protein.system import ProteinSystem
-from equilibra.systems.runs import joined, read_json, read_runs
+from equilibra.systems.runs import joined, read_json, read_runs, require_complete, simulation_provenance
 
 Source = str | Path | ProteinEnsemble | Sequence[ProteinEnsemble]
 """What `load_runs` takes."""
@@ -71,26 +72,25 @@ def _difference(first: ProteinSystem, other: ProteinSystem) -> str:
     return f"residue {where + 1} is {first.label(where)} in one and {other.label(where)} in the other"
 
 
-def _simulation(folder: Path) -> list[ProteinEnsemble]:
+def read_simulation(folder: Path) -> tuple[dict[str, Any], dict[Path, int]]:
+    """Reads the description of a simulation, and which trajectories it has, with the number of frames of each.
+
+    Raises:
+        InputError: If `simulation.json` is missing or malformed.
+    """
     description = read_json(folder / "simulation.json")
     names, frames = description.get("trajectories"), description.get("frames")
-    if not isinstance(names, list) or not isinstance(frames, list) or len(names) != len(frames):
+    if not isinstance(names, list) or not isinstance(frames, list) or not names or len(names) != len(frames):
         raise InputError(f"'{folder / 'simulation.json'}' names no trajectories with their numbers of frames")
+    return description, {folder / str(name): count for name, count in zip(names, frames, strict=True)}
+
+
+def _simulation(folder: Path) -> list[ProteinEnsemble]:
+    description, trajectories = read_simulation(folder)
     ensembles = []
-    for run, (name, count) in enumerate(zip(names, frames, strict=True)):
-        provenance = {
-            "simulation": folder.name,
-            "run": run,
-            "force_field": description.get("force_field"),
-            "constraints": description.get("constraints"),
-            "temperature_k": description.get("temperature"),
-            "frame_interval_ps": description.get("frame_interval"),
-            "seed": description.get("seed"),
-        }
-        ensemble = load_ensemble(folder / str(name), folder / "topology.pdb", provenance=provenance)
-        if len(ensemble) != count:
-            raise InputError(
-                f"'{folder / str(name)}' has {len(ensemble)} frames, but simulation.json says {count}; the folder is incomplete"
-            )
+    for run, (path, count) in enumerate(trajectories.items()):
+        provenance = simulation_provenance(folder, description, run)
+        ensemble = load_ensemble(path, folder / "topology.pdb", provenance=provenance)
+        require_complete(path, len(ensemble), count)
         ensembles.append(ensemble)
     return ensembles

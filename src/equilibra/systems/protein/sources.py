@@ -71,6 +71,7 @@ def protein_systems(
     *,
     chains: Collection[str] | None = None,
     on_error: Callable[[InputError], None] | None = None,
+    check: Callable[[ProteinSystem], object] = lambda system: None,
 ) -> list[ProteinSystem]:
     """Makes the Systems of all proteins of a source; a bad record does not sink the others.
 
@@ -79,6 +80,7 @@ def protein_systems(
         provider: Source of extra features, asked for each protein; by default there are none.
         chains: Names of the chains to take of a structure; by default all protein chains.
         on_error: Called with the error of each record that is left out, which names it; by default a warning is logged.
+        check: Called with each protein before the provider is asked, whose features may be large; a protein for which it raises `InputError` is left out.
 
     Raises:
         InputError: If the source cannot be read, or none of its records can be used.
@@ -88,6 +90,7 @@ def protein_systems(
         try:
             if isinstance(made, InputError):
                 raise made
+            check(made)
             systems.append(condition(made, provider))
         except InputError as error:
             errors.append(error)
@@ -128,20 +131,17 @@ def structure(
     return _structure(system, np.concatenate([chain.backbone for chain in found])[rows])
 
 
-def common_structures(
-    sources: Sequence[Any], *, provider: Provider | None = None, chains: Collection[str] | None = None
-) -> list[Structure]:
+def common_structures(sources: Sequence[Any], *, chains: Collection[str] | None = None) -> list[Structure]:
     """Reads several structures of one protein, such as its two states, on the residues that all of them have.
 
     Residue types and numbers are those of the first structure; a gap of any is a gap of all.
 
     Arguments:
         sources: Two or more sources of a structure; see `structure`.
-        provider: Source of extra features of the shared residues.
         chains: Names of the chains to take of each; by default all protein chains, which must be equally many.
 
     Returns:
-        The structures, all with one System.
+        The structures, all with one System without extra features.
 
     Raises:
         InputError: If a source cannot be read, or two are not of one protein.
@@ -151,13 +151,12 @@ def common_structures(
     found, names = map(list, zip(*(_read_chains(source, chains) for source in sources), strict=True))
     rows, numbers = common_residues(found, names)
     first = found[0]
-    bare = ProteinSystem.of_chains(
+    system = ProteinSystem.of_chains(
         ["".join(chain.sequence[i] for i in row) for chain, row in zip(first, rows[0], strict=True)],
         name="-".join(map(_stem, sources)),
         chain_ids=[chain.name for chain in first],
         numbers=numbers,
     )
-    system = condition(bare, provider)
     return [
         _structure(system, np.concatenate([chain.backbone[row] for chain, row in zip(own, chosen, strict=True)]))
         for own, chosen in zip(found, rows, strict=True)

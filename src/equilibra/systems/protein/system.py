@@ -5,17 +5,18 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import pairwise
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
+import torch
 
 from equilibra.errors import InputError
-from equilibra.state import System
+from equilibra.state import Features, System
 from equilibra.systems.protein.alphabet import ALPHABET, RESIDUES, THREE_LETTER
-from equilibra.systems.protein.featurise import featurise
+from equilibra.systems.protein.featurise import featurise, real_features
 
 ATOMS = ("N", "CA", "C", "O", "CB")
 """Atoms of a residue, in the order of every array and file; glycine has no CB in files."""
@@ -44,6 +45,8 @@ class ProteinSystem(System):
     Two systems are equal if their digests are: the same residues, chains, gaps and features of the provider. Names, letters of chains and the
     number that a chain starts with are labels, which do not count.
 
+    The features are made when they are first asked for: until then nothing is as large as all pairs of residues.
+
     Attributes:
         sequence: Letters of all chains, one after the other.
         chain_index: Number (L,) of each residue's chain, from 0.
@@ -52,14 +55,32 @@ class ProteinSystem(System):
             on the two sides of a gap at least two. The first is the file's own number.
         provider: Name of the provider of the extra features, `none` if there are none.
         provider_content: Hash of what the extra features were made of; empty if there are none.
+        node_extra: Extra features of residues (L, W1), float32, or None.
+        pair_extra: Extra features of pairs (L, L, W2), float32, or None.
+        extra_known: Whether the extra features are the protein's, or zeros in place of missing ones; None where a network need not be told.
     """
 
+    features: Features = field(init=False)
     sequence: str
     chain_index: np.ndarray
     chain_ids: tuple[str, ...]
     residue_numbers: np.ndarray
     provider: str = NO_PROVIDER
     provider_content: str = ""
+    node_extra: torch.Tensor | None = None
+    pair_extra: torch.Tensor | None = None
+    extra_known: bool | None = None
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            # asked for what is not there yet, once; type checkers would take any name for an attribute then
+            if name != "features":
+                raise AttributeError(f"'{type(self).__name__}' object has no attribute '{name}'")
+            extra = self.node_extra, self.pair_extra, self.extra_known
+            made = featurise(self.sequence, self.chain_index, self.residue_numbers, *extra)
+            object.__setattr__(self, "features", made)
+            return made
 
     @classmethod
     def of_chains(
@@ -91,7 +112,6 @@ class ProteinSystem(System):
             array.setflags(write=False)
         return cls(
             name=name,
-            features=featurise(sequence, chain_index, residue_numbers),
             digest=_digest(sequence, chain_index, residue_numbers),
             sequence=sequence,
             chain_index=chain_index,
@@ -107,14 +127,41 @@ class ProteinSystem(System):
             pair_extra: Real features (L, L, W2), or None.
             provider: Name of the provider.
             content: Hash of what the features were made of.
+
+        Raises:
+            ShapeError: If an array is not of this protein's length.
         """
+        length = self.length
         return replace(
             self,
-            features=featurise(self.sequence, self.chain_index, self.residue_numbers, node_extra, pair_extra),
             digest=_digest(self.sequence, self.chain_index, self.residue_numbers, provider, content),
             provider=provider,
             provider_content=content,
+            node_extra=None if node_extra is None else real_features("node_extra", node_extra, (length,)),
+            pair_extra=None if pair_extra is None else real_features("pair_extra", pair_extra, (length, length)),
+            extra_known=None,
         )
+
+    def with_optional_extra(self, node_width: int, pair_width: int) -> Self:
+        """Returns the same system as a network learns from it that also meets systems without extra features: it is told whether there are any.
+
+        Zeros of the given widths, which take no memory, stand for features that are missing.
+        """
+        if self.node_extra is not None or self.pair_extra is not None:
+            return replace(self, extra_known=True)
+        zero, length = torch.zeros(()), self.length
+        return replace(
+            self,
+            node_extra=zero.expand(length, node_width) if node_width else None,
+            pair_extra=zero.expand(length, length, pair_width) if pair_width else None,
+            extra_known=False,
+        )
+
+    @property
+    def extra_widths(self) -> tuple[int, int]:
+        """Widths of the extra features of residues and of pairs, 0 where there are none."""
+        node, pair = (0 if value is None else int(value.shape[-1]) for value in (self.node_extra, self.pair_extra))
+        return node, pair
 
     @property
     def length(self) -> int:

@@ -149,7 +149,8 @@ def test_one_compiled_layer_serves_all():
         torch._dynamo.reset()
         torch._dynamo.utils.counters.clear()
         found = torch.compile(denoiser, dynamic=False)(state, t, features).displacements
-    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] <= 3
+    # besides it there are three small ones, one of which is the normalisation in the head
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] <= 4
     for name, value in expected.items():
         assert torch.allclose(found[name], value, rtol=1e-4, atol=1e-5 * float(value.abs().max()))
 

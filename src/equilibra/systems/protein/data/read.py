@@ -17,10 +17,11 @@ from equilibra.systems.protein.data.structure_files import (
     structure_folder,
     text_folder,
 )
-from equilibra.systems.protein.data.trajectory_files import trajectory_backbones
+from equilibra.systems.protein.data.trajectory_files import run_backbones, trajectory_backbones
 from equilibra.systems.protein.structures import is_structure_path
+from equilibra.systems.runs import finished_run
 
-Layout = Literal["auto", "structures", "arrays", "text", "states", "atlas", "mdcath"]
+Layout = Literal["auto", "structures", "arrays", "text", "run", "states", "atlas", "mdcath"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,8 +30,8 @@ class ProteinFiles:
 
     Attributes:
         path: A file or a folder.
-        layout: `structures`: PDB or mmCIF files; `arrays`: `.npz`; `text`: files of N, CA and C as those of cgdms; `states`: the reference states of
-            BioEmu's benchmarks; `atlas`; `mdcath`. By default what is there tells.
+        layout: `structures`: PDB or mmCIF files; `arrays`: `.npz`; `text`: files of N, CA and C as those of cgdms; `run`: what `equilibra simulate` or
+            `equilibra sample` wrote; `states`: the reference states of BioEmu's benchmarks; `atlas`; `mdcath`. By default what is there tells.
         stride: Every stride-th frame of a trajectory is used.
         skip: Frames left out at the start of each trajectory.
         temperature: Temperature of the wanted runs in K, where there are several (mdCATH).
@@ -60,7 +61,7 @@ def backbones_of(source: ProteinData) -> list[Backbones]:
 
     Arguments:
         source: A structure file; a `.npz` file; an mdCATH file; a folder of structures, of `.npz` files, of text files, of reference states, or of ATLAS;
-            trajectories with their topology; or backbones, which are given back.
+            a folder of `equilibra simulate` or `equilibra sample`; trajectories with their topology; or backbones, which are given back.
 
     Raises:
         InputError: If the source cannot be read; the message says which file and why.
@@ -73,6 +74,8 @@ def backbones_of(source: ProteinData) -> list[Backbones]:
         return list(source)
     path = Path(source.path)
     layout = _layout(path) if source.layout == "auto" else source.layout
+    if layout == "run":
+        return [run_backbones(path, stride=source.stride, skip=source.skip)]
     if layout == "atlas":
         return atlas(path, stride=source.stride, skip=source.skip)
     files = sorted(path.glob("*.h5" if layout == "mdcath" else "*.npz")) if path.is_dir() else [path]
@@ -99,6 +102,8 @@ def _layout(path: Path) -> Layout:
         raise InputError(
             f"'{path}': unknown kind of file, expected a structure (PDB or mmCIF), a .npz file or an .h5 file of mdCATH; trajectories need a topology too"
         )
+    if finished_run(path) is not None:
+        return "run"
     if is_reference_states(path):
         return "states"
     if is_atlas(path):
@@ -111,5 +116,6 @@ def _layout(path: Path) -> Layout:
         if suffix in suffixes:
             return layout
     raise InputError(
-        f"'{path}': holds no data of proteins, expected structures (PDB or mmCIF), .npz files, text files of N, CA and C, or the layout of a public set"
+        f"'{path}': holds no data of proteins, expected structures (PDB or mmCIF), .npz files, text files of N, CA and C, a finished run "
+        "of `equilibra simulate` or `equilibra sample`, or the layout of a public set"
     )

@@ -1,4 +1,4 @@
-"""Backbones from molecular dynamics: XTC, DCD, HDF5 and other files that mdtraj reads, with their topology."""
+"""Backbones from molecular dynamics: XTC, DCD, HDF5 and other files that mdtraj reads, with their topology; and from the folders of our own runs."""
 
 from __future__ import annotations
 
@@ -11,10 +11,12 @@ import numpy as np
 from equilibra.data.trajectory import TrajectoryFiles
 from equilibra.errors import InputError
 from equilibra.systems.protein.data.backbones import Backbones, check_frames
-from equilibra.systems.protein.runs import same_system
+from equilibra.systems.protein.load import load_ensemble
+from equilibra.systems.protein.runs import read_simulation, same_system
 from equilibra.systems.protein.sources import protein_system
 from equilibra.systems.protein.system import ProteinSystem
 from equilibra.systems.protein.trajectory import OWN_ATOMS, first_frame, read_backbones
+from equilibra.systems.runs import finished_run, require_complete
 
 
 def trajectory_backbones(files: TrajectoryFiles) -> Backbones:
@@ -36,11 +38,48 @@ def trajectory_backbones(files: TrajectoryFiles) -> Backbones:
     parts = []
     for trajectory in map(Path, files.trajectories):
         frames = all_frames(trajectory, source, system)
-        if len(frames) <= files.skip:
-            raise InputError(f"'{trajectory}': has {len(frames)} frames, but the first {files.skip} are to be skipped")
-        parts.append(frames[files.skip :: files.stride])
-        check_frames(parts[-1], system, trajectory, first=files.skip, stride=files.stride)
+        parts.append(_used(frames, system, trajectory, files.stride, files.skip))
     return Backbones(system, np.concatenate(parts))
+
+
+def run_backbones(folder: str | Path, *, stride: int = 1, skip: int = 0) -> Backbones:
+    """Reads what `equilibra simulate` or `equilibra sample` wrote: the frames of all runs, or the samples that passed the checks.
+
+    Arguments:
+        folder: The folder of a finished run.
+        stride: Every stride-th frame is used.
+        skip: Frames left out at the start of each run.
+
+    Raises:
+        InputError: If a file is missing or malformed, the folder is incomplete, it holds no protein, or the samples have uneven weights.
+    """
+    folder = Path(folder)
+    if finished_run(folder) == "simulation":
+        description, trajectories = read_simulation(folder)
+        source = first_frame(folder / "topology.pdb")
+        system = dataclasses.replace(protein_system(source), name=str(description.get("name", folder.name)))
+        parts = []
+        for path, count in trajectories.items():
+            frames = all_frames(path, source, system)
+            require_complete(path, len(frames), count)
+            parts.append(_used(frames, system, path, stride, skip))
+        return Backbones(system, np.concatenate(parts))
+    ensemble = load_ensemble(folder)
+    if not (ensemble.log_weights == ensemble.log_weights[0]).all():
+        raise InputError(
+            f"'{folder}': its samples have uneven weights, which training does not know; give frames that were drawn with these weights"
+        )
+    frames = ensemble.positions[:, ensemble.system.atom_index[:, :3]]
+    return Backbones(ensemble.system, _used(frames, ensemble.system, folder, stride, skip))
+
+
+def _used(frames: np.ndarray, system: ProteinSystem, path: Path, stride: int, skip: int) -> np.ndarray:
+    """Returns the frames (F, L, 3, 3) of a file that are used, after checking them."""
+    if len(frames) <= skip:
+        raise InputError(f"'{path}': has {len(frames)} frames, but the first {skip} are to be skipped")
+    used = frames[skip::stride]
+    check_frames(used, system, path, first=skip, stride=stride)
+    return used
 
 
 def all_frames(path: Path, source: Any, system: ProteinSystem) -> np.ndarray:

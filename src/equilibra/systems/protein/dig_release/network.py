@@ -20,6 +20,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from equilibra.nn.normalisation import LayerNorm
+
 TILE = 2**19
 """Elements of an array of logits that are worked on at once without a compiler: they stay in the processor's cache."""
 
@@ -224,10 +226,10 @@ class Layer(nn.Module):
 
     def __init__(self, config: DigReleaseConfig) -> None:
         super().__init__()
-        self.attention_norm = nn.LayerNorm(config.dim)
+        self.attention_norm = LayerNorm(config.dim)
         self.attention = FrameAttention(config)
         self.feed_forward = nn.Sequential(
-            nn.LayerNorm(config.dim),
+            LayerNorm(config.dim),
             nn.Linear(config.dim, config.feed_forward),
             nn.GELU(),
             nn.Linear(config.feed_forward, config.dim),
@@ -250,13 +252,11 @@ class DigReleaseNetwork(nn.Module):
         super().__init__()
         self.config = config
         self.embed_single = nn.Sequential(nn.LayerNorm(config.extra_node), nn.Linear(config.extra_node, config.dim, bias=False))
-        self.embed_pair = nn.Sequential(
-            nn.LayerNorm(config.extra_pair), nn.Linear(config.extra_pair, config.pair_dim, bias=False)
-        )
+        self.embed_pair = nn.Sequential(nn.LayerNorm(config.extra_pair), nn.Linear(config.extra_pair, config.pair_dim, bias=False))
         self.separation = nn.Embedding(config.buckets, config.pair_dim)
         self.layers = nn.ModuleList(Layer(config) for _ in range(config.layers))
         self.trans_head, self.rot_head = (
-            nn.Sequential(nn.LayerNorm(config.dim), nn.Linear(config.dim, config.dim), nn.ReLU(), nn.Linear(config.dim, 3))
+            nn.Sequential(LayerNorm(config.dim), nn.Linear(config.dim, config.dim), nn.ReLU(), nn.Linear(config.dim, 3))
             for _ in range(2)
         )
 

@@ -1,0 +1,1 @@
+"""Metrics of crystals: validity, densities, duplicates and novelty, how much of a reference is found."""

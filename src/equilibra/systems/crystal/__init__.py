@@ -1,0 +1,1 @@
+"""Crystals: compositions, cells of any shape, and the distribution of structures."""

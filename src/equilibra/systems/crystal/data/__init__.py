@@ -1,0 +1,1 @@
+"""Crystal structures from files of the field's formats, and their duplicates."""

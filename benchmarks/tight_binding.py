@@ -1,4 +1,4 @@
-"""Figure 4 of the crystals in docs/results.md: the carbon model against its published values, and batches against a loop.
+"""The tables of docs/tight-binding.md: the carbon model against its published values, and batches against a loop.
 
     python benchmarks/tight_binding.py
     python benchmarks/tight_binding.py --crystals 32 --turns 1

@@ -14,10 +14,12 @@ if TYPE_CHECKING:
     from equilibra.report.evaluation import evaluate
     from equilibra.report.free_energies import free_energy
     from equilibra.report.from_ensemble import write_report
+    from equilibra.systems.crystal.density import crystal_log_density
     from equilibra.systems.model import Model, load, shipped
     from equilibra.systems.molecule.density import log_density
     from equilibra.systems.molecule.simulate import simulate
     from equilibra.systems.paths import interpolate
+    from equilibra.train.crystal import CrystalEntry, train_crystal
     from equilibra.train.molecule import fine_tune, train_molecule
     from equilibra.train.molecule_energy import train_molecule_on_energy
     from equilibra.train.protein import ProteinEntry, fine_tune_protein, train_protein
@@ -26,9 +28,11 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _LAZY = {
+    "CrystalEntry": "equilibra.train.crystal",
     "Model": "equilibra.systems.model",
     "ProteinEnergy": "equilibra.train.protein_energy",
     "ProteinEntry": "equilibra.train.protein",
+    "crystal_log_density": "equilibra.systems.crystal.density",
     "evaluate": "equilibra.report.evaluation",
     "fine_tune": "equilibra.train.molecule",
     "fine_tune_protein": "equilibra.train.protein",
@@ -38,6 +42,7 @@ _LAZY = {
     "log_density": "equilibra.systems.molecule.density",
     "shipped": "equilibra.systems.model",
     "simulate": "equilibra.systems.molecule.simulate",
+    "train_crystal": "equilibra.train.crystal",
     "train_molecule": "equilibra.train.molecule",
     "train_molecule_on_energy": "equilibra.train.molecule_energy",
     "train_protein": "equilibra.train.protein",
@@ -45,10 +50,12 @@ _LAZY = {
 }
 
 __all__ = [
+    "CrystalEntry",
     "Model",
     "ProteinEnergy",
     "ProteinEntry",
     "__version__",
+    "crystal_log_density",
     "evaluate",
     "fine_tune",
     "fine_tune_protein",
@@ -58,6 +65,7 @@ __all__ = [
     "log_density",
     "shipped",
     "simulate",
+    "train_crystal",
     "train_molecule",
     "train_molecule_on_energy",
     "train_protein",

@@ -132,7 +132,7 @@ def test_samples_are_evaluated_and_guided(run, trained, data, tmp_path):
     pytest.importorskip("pymatgen")
     out = tmp_path / "out"
     options = ["--block-size", "8", "--steps", "4", "--no-report", "--model", trained, "-o", out]
-    done = run("sample", "crystal", "C2", "-n", "3", "--guide", "density=3.0", "--uncorrected", *options)
+    done = run("sample", "crystal", "C2", "-n", "3", "--guide", "density=3.0+-0.3", "--uncorrected", *options)
     assert done.exit_code == 0, done.output
     assert "density" in (out / "samples.csv").read_text().splitlines()[0]
     done = run("evaluate", out, data, "--training", data, "--json", tmp_path / "table.json")

@@ -7,7 +7,6 @@ import torch
 
 from equilibra.diffusion.space import (
     SO3,
-    SPACES,
     CentredEuclidean,
     Euclidean,
     Fixed,
@@ -15,8 +14,8 @@ from equilibra.diffusion.space import (
     SymmetricMatrices,
     Torus,
     require_linear,
-    space_from_name,
 )
+from equilibra.diffusion.text import SPACES, space_from_name
 from equilibra.errors import ConfigError, SpaceError
 from equilibra.geometry import igso3, lattice, so3, torus
 from equilibra.geometry.great_arc import slerp

@@ -149,7 +149,7 @@ def guided_ensemble(system, *, corrected, log_weights=None):
         "sentence": "The weights are usable.",
         "log_evidence": -2.0,
     }
-    weights |= {"log_evidence_error": 0.25, "drawn": 80, "rejected": 1, "populations": 4}
+    weights |= {"log_evidence_error": 0.12, "drawn": 80, "rejected": 1, "populations": 4}
     ensemble = make(system, log_weights=log_weights, values={"distance:1,5": values, "size": values**2})
     return dataclasses.replace(
         ensemble, provenance={**ensemble.provenance, "guidance": {**record, **(weights if corrected else {})}}
@@ -162,7 +162,7 @@ def test_guided_samples_have_a_section_with_their_wish(system):
     assert data.weight_verdict == "The weights are usable."
     assert data.weight_facts["effective sample size"] == "12 of 79 (15.0 %)"
     assert data.weight_facts["Pareto k"] == "not fitted"
-    assert data.weight_facts["average likelihood of the model's samples, ln"] == "-2.00 ± 0.25"
+    assert data.weight_facts["average likelihood of the model's samples, ln"] == "-2.00 ± 0.12"
     assert "guidance" not in data.provenance
     assert [item.name for item in data.guided] == ["distance:1,5 (Å)", "size (Å)"]
     sections = {section.title: section for section in molecule_report(data).sections}

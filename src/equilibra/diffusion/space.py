@@ -22,7 +22,7 @@ from typing import ClassVar
 import torch
 from torch import Generator, Tensor
 
-from equilibra.errors import ConfigError, SpaceError
+from equilibra.errors import SpaceError
 from equilibra.geometry import igso3, lattice, mean_free, so3, torus
 from equilibra.geometry.great_arc import slerp
 
@@ -489,28 +489,9 @@ class Fixed(Space):
         return a
 
 
-SPACES: dict[str, type[Space]] = {
-    "euclidean": Euclidean,
-    "centred": CentredEuclidean,
-    "so3": SO3,
-    "torus": Torus,
-    "slab": Slab,
-    "symmetric": SymmetricMatrices,
-    "fixed": Fixed,
-}
-"""Spaces by the name that checkpoints and configurations use."""
-
-
 def require_linear(space: Space, what: str) -> None:
     """Raises `SpaceError` if an operation that needs vectors is asked of a curved or periodic Space."""
     if not space.linear:
         raise SpaceError(
             f"{what} needs a linear Space; got {type(space).__name__}. Use a variance-exploding schedule or another option there."
         )
-
-
-def space_from_name(name: str, **options: float | bool) -> Space:
-    """Makes a Space from its name in `SPACES` and its constructor options."""
-    if name not in SPACES:
-        raise ConfigError(f"unknown Space '{name}' (known: {', '.join(sorted(SPACES))})")
-    return SPACES[name](**options)

@@ -6,8 +6,19 @@ from typing import Any
 
 from equilibra.diffusion.process import Field, Process
 from equilibra.diffusion.schedule import Schedule, VarianceExploding, VarianceLinear, VarianceSigmoid
-from equilibra.diffusion.space import SPACES, space_from_name
+from equilibra.diffusion.space import SO3, CentredEuclidean, Euclidean, Fixed, Slab, Space, SymmetricMatrices, Torus
 from equilibra.errors import ConfigError, unknown_key_message
+
+SPACES: dict[str, type[Space]] = {
+    "euclidean": Euclidean,
+    "centred": CentredEuclidean,
+    "so3": SO3,
+    "torus": Torus,
+    "slab": Slab,
+    "symmetric": SymmetricMatrices,
+    "fixed": Fixed,
+}
+"""Spaces by the name that checkpoints and configurations use."""
 
 SCHEDULES: dict[str, type[Schedule]] = {
     "variance-exploding": VarianceExploding,
@@ -15,6 +26,13 @@ SCHEDULES: dict[str, type[Schedule]] = {
     "variance-sigmoid": VarianceSigmoid,
 }
 """Schedules by name."""
+
+
+def space_from_name(name: str, **options: float | bool) -> Space:
+    """Makes a Space from its name in `SPACES` and its constructor options."""
+    if name not in SPACES:
+        raise ConfigError(f"unknown Space '{name}' (known: {', '.join(sorted(SPACES))})")
+    return SPACES[name](**options)
 
 
 def _describe(value: object, kinds: Mapping[str, type]) -> dict[str, Any]:

@@ -80,8 +80,8 @@ def image_counts(
 
 def _box(counts: tuple[int, ...], device: torch.device) -> Int[Tensor, "k axes"]:
     """Lists all integer vectors with |n_i| ≤ counts_i, the shortest first."""
-    grid = itertools.product(*(range(-n, n + 1) for n in counts))
-    return torch.tensor(sorted(grid, key=lambda n: (sum(i * i for i in n), n)), dtype=torch.long, device=device)
+    grid = torch.cartesian_prod(*(torch.arange(-n, n + 1, device=device) for n in counts)).reshape(-1, len(counts))
+    return grid[torch.argsort(grid.square().sum(-1), stable=True)]
 
 
 def image_shifts(

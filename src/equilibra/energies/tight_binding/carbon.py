@@ -10,8 +10,8 @@ zero at 2.6 Å, with continuous first derivatives.
 
 Note:
     Deviates from the paper where its model has no meaning, so that searches and samplers have a floor to stand on. The polynomial f falls again beyond an argument of
-    146 eV, and crystals with atoms closer than about 1 Å get thousands of eV below diamond; here f goes on as a straight line from 100 eV (diamond compressed to half
-    its volume). Below 0.5 Å the functions of distance stay constant instead of diverging.
+    146 eV, and crystals with atoms closer than about 1 Å get thousands of eV below diamond; here f goes on as a straight line from 100 eV (diamond compressed to 60 %
+    of its volume). Below 0.5 Å the functions of distance stay constant instead of diverging.
 
 References:
     | A transferable tight-binding potential for carbon (Xu, Wang, Chan and Ho, 1992), J. Phys.: Condens. Matter 4, 6047

@@ -223,3 +223,28 @@ def test_classifier_free_guidance_extrapolates():
     a, b = free(state, t).displacements["x"], labelled(state, t).displacements["x"]
     for weight in (0.0, 1.0, 2.5):
         assert torch.allclose(ClassifierFree(free, labelled, weight)(state, t).displacements["x"], a + weight * (b - a))
+
+
+@pytest.mark.parametrize("space", ["centred", "so3"])
+def test_gradients_in_parts_change_nothing(space):
+    target = make(space, CURVED_SCHEDULES.get(space, SCHEDULES["exploding"]))
+    prop = first_harmonic(space)
+    guide = Guide(prop, Value(0.5, 1.0))
+    levels = noise_grid(target.distribution.process, GridConfig(steps=6))
+    like = target.distribution.sample(11, generator=seeded(0))
+    whole, parts = (draw_guided(target.distribution, like, levels, [guide], generator=seeded(1), at_once=k) for k in (None, 4))
+    assert torch.allclose(whole.log_weights, parts.log_weights, atol=1e-10)
+    assert torch.allclose(whole.state.fields["x"], parts.state.fields["x"], atol=1e-10)
+    t = torch.full((11,), levels[2].t, dtype=torch.float64)
+    whole, parts = (GuidedDenoiser(target.distribution, [guide], at_once=k)(like, t).displacements["x"] for k in (None, 4))
+    assert torch.allclose(whole, parts, atol=1e-12)
+    # a row of the guided denoiser is the guided denoiser of a row
+    alone = GuidedDenoiser(target.distribution, [guide], at_once=4).rows(slice(3, 5))(like[3:5], t[3:5]).displacements["x"]
+    assert torch.allclose(alone, whole[3:5], atol=1e-12)
+
+
+def test_a_gradient_that_is_no_number_is_told():
+    guide = Guide(Property("steep", lambda state: (0.0 * state.fields["x"][:, 0]).sqrt()), Value(0.5, 2.0))
+    like = State({"x": torch.zeros(3, 1, dtype=torch.float64)})
+    with pytest.raises(EquilibraError, match="'steep': its gradient is not finite"):
+        draw_guided(GAUSSIAN, like, noise_grid(GAUSSIAN.process, GridConfig(steps=3)), [guide], generator=seeded(0))

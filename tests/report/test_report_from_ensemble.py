@@ -135,6 +135,7 @@ def guided_ensemble(system, *, corrected, log_weights=None):
         "mean": 2.5,
         "deviation": 0.29,
         "share": 0.2,
+        "doubt": None,
     }
     row |= {"weighted_mean": 2.51, "weighted_deviation": 0.1, "weighted_share": 0.7} if corrected else {}
     record = {

@@ -15,7 +15,7 @@ from equilibra.systems.crystal.density import crystal_log_density
 from equilibra.systems.crystal.ensemble import CrystalEnsemble
 from equilibra.systems.crystal.structures import Structure
 from equilibra.systems.model import load
-from equilibra.train.crystal import CrystalEntry, cell_moments, crystal_data, train_crystal
+from equilibra.train.crystal import CrystalEntry, cell_moments, crystal_data, fine_tune_crystal, train_crystal
 
 SIZE = {"dim": 16, "pair_dim": 8, "layers": 1, "heads": 2, "basis": 8, "channels": 2}
 
@@ -101,6 +101,19 @@ def test_an_interrupted_training_goes_on(carbon, config, tiny, tmp_path):
     assert resumed.sha256 == whole.sha256
     with pytest.raises(CheckpointError):
         train_crystal(entries[:1] * 2, stopped, settings, name="tiny", network=SIZE)
+
+
+def test_a_model_is_trained_further(tiny, config, tmp_path):
+    model, _ = tiny
+    before = {name: value.clone() for name, value in model.denoiser.network.state_dict().items()}
+    tuned = fine_tune_crystal(model, [CrystalEntry(data=[graphite(), graphite(2.4)])], tmp_path, config(steps=2))
+    assert tuned.name == "tiny-tuned"
+    assert tuned.scope.systems == ("C4",)
+    assert tuned.sha256 != model.sha256
+    assert tuned.process.fields["cell"].space.centre == model.process.fields["cell"].space.centre
+    assert all(torch.equal(value, before[name]) for name, value in model.denoiser.network.state_dict().items())
+    with pytest.raises(InputError, match="the data have NaCl, which 'tiny' has never seen"):
+        fine_tune_crystal(model, [CrystalEntry(data=[rock_salt()])], tmp_path / "salt", config(steps=2))
 
 
 def test_bad_sets_are_refused():

@@ -8,36 +8,83 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from equilibra.cli import protein_training as proteins
 from equilibra.cli import training as options
 from equilibra.cli.checks import present, writable
 from equilibra.cli.console import say
 from equilibra.errors import InputError
 
 if TYPE_CHECKING:
+    from equilibra.systems.model import Model
     from equilibra.train.config import TrainConfig
     from equilibra.train.crystal import CrystalEntry
 
 SIZES = ("dim", "pair_dim", "layers", "heads", "expansion", "basis", "channels")
 """Sizes of the network that `--network` may change."""
 
+OTHERS = (
+    "energy",
+    "trajectory",
+    "topology",
+    "forces",
+    "stride",
+    "skip",
+    "temperature",
+    "use_forces",
+    *(name for name in proteins.OWN if name != "data"),
+)
+"""Options of `train` and `fine-tune` that belong to molecules and proteins, by the names of their parameters."""
+
 
 def run_crystal(ctx: typer.Context, given: dict[str, Any], config: TrainConfig, sizes: dict[str, int]) -> None:
     """Trains a model of crystals from random weights."""
-    out = Path(given["out"])
-    entries = entries_of(given["data"] or ())
-    writable(out)
+    refuse_others(ctx, "train")
+    out, entries, config = _ready(ctx, given, config)
 
-    from equilibra.memory import keep_freed_memory
-    from equilibra.train.crystal import DEFAULT, train_crystal
+    from equilibra.train.crystal import train_crystal
 
-    keep_freed_memory()
-    own = {key: getattr(DEFAULT, key) for key in ("noise_median", "noise_width") if not options.typed(ctx, (key,))}
-    config = dataclasses.replace(config, **own)
     name = given["name"] if options.typed(ctx, ("name",)) else "crystal"
     model = options.watch(
         ctx, out, config, lambda shown: train_crystal(entries, out, config, name=name, network=sizes, progress=shown)
     )
     say(ctx, model.card.summary)
+
+
+def tune_crystal(ctx: typer.Context, model: Model, given: dict[str, Any], config: TrainConfig) -> None:
+    """Trains a model of crystals further."""
+    refuse_others(ctx, "fine-tune")
+    out, entries, config = _ready(ctx, given, config)
+
+    from equilibra.train.crystal import fine_tune_crystal
+
+    made = options.watch(
+        ctx, out, config, lambda shown: fine_tune_crystal(model, entries, out, config, name=given["name"], progress=shown)
+    )
+    say(ctx, made.card.summary)
+
+
+def refuse_others(ctx: typer.Context, verb: str) -> None:
+    """Refuses options that belong to molecules and proteins.
+
+    Raises:
+        InputError: If one was given.
+    """
+    for option in options.typed(ctx, OTHERS):
+        raise InputError(f"{verb}: {option} has no meaning for crystals, which are learned from structures; leave it out")
+
+
+def _ready(ctx: typer.Context, given: dict[str, Any], config: TrainConfig) -> tuple[Path, list[CrystalEntry], TrainConfig]:
+    """Returns the run folder, the sets of structures, and the configuration with the noise of crystals where none is named."""
+    out = Path(given["out"])
+    entries = entries_of(given["data"] or ())
+    writable(out)
+
+    from equilibra.memory import keep_freed_memory
+    from equilibra.train.crystal import DEFAULT
+
+    keep_freed_memory()
+    own = {key: getattr(DEFAULT, key) for key in ("noise_median", "noise_width") if not options.typed(ctx, (key,))}
+    return out, entries, dataclasses.replace(config, **own)
 
 
 def entries_of(texts: list[str] | tuple[str, ...]) -> list[CrystalEntry]:

@@ -1,10 +1,11 @@
-"""`equilibra fine-tune`: a model for a user's own molecule or protein, from the weights of another."""
+"""`equilibra fine-tune`: a model for a user's own molecule, protein or crystals, from the weights of another."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from equilibra.cli import crystal_training as crystals
 from equilibra.cli import protein_training as proteins
 from equilibra.cli import training as options
 from equilibra.errors import InputError
@@ -15,6 +16,7 @@ EXAMPLE = (
     "Examples:\n\nequilibra fine-tune molecule-ala2 --trajectory my.xtc --topology my.pdb -o runs/tuned/\n\n"
     "equilibra fine-tune runs/proteins/model --data my.xtc:my.pdb --temperature 310 -o runs/mine/\n\n"
     "equilibra fine-tune runs/proteins/model --data structures/ --energy amber14-obc2 -o runs/physical/\n\n"
+    "equilibra fine-tune runs/carbon/model --data mine.csv -o runs/mine/\n\n"
     "Repeat the command to go on with an interrupted run."
 )
 
@@ -73,6 +75,9 @@ def run(
     start = load(model)
     if start.domain == "protein":
         proteins.tune_protein(ctx, start, given, config)
+        return
+    if start.domain == "crystal":
+        crystals.tune_crystal(ctx, start, given, config)
         return
     for option in options.typed(ctx, (*proteins.OWN, "energy")):
         raise InputError(

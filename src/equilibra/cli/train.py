@@ -263,19 +263,7 @@ def _refuse_for_crystals(ctx: typer.Context, given: dict[str, Any]) -> None:
     """Refuses what belongs to molecules and proteins."""
     if given["source"] is not None:
         raise InputError(f"train: got '{given['source']}' after the domain; crystals are learned from data, which --data names")
-    others = {
-        *FROM_ENERGY,
-        *proteins.OWN,
-        "energy",
-        "trajectory",
-        "topology",
-        "forces",
-        "stride",
-        "skip",
-        "temperature",
-        "use_forces",
-    }
-    for option in options.typed(ctx, sorted(others - {"source", "data"})):
+    for option in options.typed(ctx, (name for name in FROM_ENERGY if name != "source")):
         raise InputError(f"train: {option} has no meaning for crystals, which are learned from structures; leave it out")
 
 

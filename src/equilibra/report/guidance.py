@@ -27,6 +27,7 @@ class GuidedProperty:
         values: Its values with shape (frames).
         mean: Mean and deviation of the values as drawn.
         share: Share of them within the bounds, or None.
+        doubt: Why the wish should be doubted, in a sentence, or None.
         weighted_mean: The same weighted, or None.
         weighted_share: The same weighted, or None.
     """
@@ -37,6 +38,7 @@ class GuidedProperty:
     values: ArrayLike = field(repr=False)
     mean: str
     share: float | None
+    doubt: str | None = None
     weighted_mean: str | None = None
     weighted_share: float | None = None
 
@@ -58,6 +60,7 @@ def guided_properties(ensemble: Ensemble) -> list[GuidedProperty]:
                 values=ensemble.values[row["name"]],
                 mean=f"{row['mean']:.3g} ± {row['deviation']:.2g}",
                 share=row["share"],
+                doubt=row["doubt"],
                 weighted_mean=f"{row['weighted_mean']:.3g} ± {row['weighted_deviation']:.2g}" if weighted else None,
                 weighted_share=row["weighted_share"] if weighted else None,
             )
@@ -95,7 +98,8 @@ def guidance_elements(properties: Sequence[GuidedProperty], weights: ArrayLike |
         f"Distribution of each guided property; the band is what was asked for.{drawn}",
         "; ".join(f"{item.name}: asked for {item.target}, found {item.weighted_mean or item.mean}" for item in properties),
     )
-    return [Text(words), Table(head, rows, caption), plot]
+    doubts = [Text(item.doubt) for item in properties if item.doubt is not None]
+    return [Text(words), *doubts, Table(head, rows, caption), plot]
 
 
 def guide_plot(properties: Sequence[GuidedProperty], weights: ArrayLike | None) -> bytes:

@@ -225,7 +225,7 @@ def guide_record(
     Returns:
         `corrected`; of corrected samples all that `BlockWeights.record` has, with `log_evidence`, the log of the average likelihood of the model's samples, and
         its error; of others `n`, `drawn`, `rejected` and `sentence`; and `guides`, for each the `name` of the property, its `unit`, the `target` in words, the
-        `strength`, the `tolerance` and where it is from, the `bounds` of the wish, the `mean` and the `deviation` of the values as drawn and the `share`
+        `strength`, the `tolerance` and where it is from, a `doubt` about the wish, its `bounds`, the `mean` and the `deviation` of the values as drawn and the `share`
         of them within the bounds, and the same weighted (`weighted_...`) with an error of the mean. What is not finite is None.
     """
     weights = BlockWeights(blocks, n, seed)
@@ -252,6 +252,7 @@ def _guide_row(weights: BlockWeights, guide: Guide, measured: bool, corrected: b
         "gradient": guide.property.differentiable,
         "tolerance": guide.target.width,
         "tolerance_from": tolerance,
+        "doubt": guide.doubts(),
         "bounds": None if bounds is None else [end if math.isfinite(end) else None for end in bounds],
     }
     inside = None if bounds is None else (kept >= bounds[0]) & (kept <= bounds[1])

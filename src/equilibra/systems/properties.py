@@ -10,6 +10,8 @@ import hashlib
 import importlib
 import importlib.util
 from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -84,12 +86,8 @@ def find_property(
             hint = f"write {kind}:{example}" if takes else f"write {kind} alone"
             raise InputError(f"property '{name}': {hint}")
         made = make(argument.strip())
-        return made if differentiable else _external(made)
+        return made if differentiable else replace(made, differentiable=False)
     return _own(name, makers, written, system, differentiable)
-
-
-def _external(made: Property) -> Property:
-    return Property(made.name, made.compute, made.unit, differentiable=False, known=made.known, content=made.content)
 
 
 def _own(name: str, makers: Mapping[str, Maker], written: Positions, system: Any, differentiable: bool) -> Property:
@@ -101,7 +99,8 @@ def _own(name: str, makers: Mapping[str, Maker], written: Positions, system: Any
         path = Path(where)
         if not path.is_file():
             raise InputError(f"property '{name}': no such file: '{where}'")
-        module, content = _module_of_file(path), hashlib.sha256(path.read_bytes()).hexdigest()[:12]
+        content = hashlib.sha256(path.read_bytes()).hexdigest()[:12]
+        module = _module_of_file(path.resolve(), content)
         name = f"{path.name}:{function}"
     else:
         module, content = _module_of_name(where, name, makers), ""
@@ -127,7 +126,9 @@ def _own(name: str, makers: Mapping[str, Maker], written: Positions, system: Any
     return Property(name, compute, differentiable=differentiable, content=content)
 
 
-def _module_of_file(path: Path) -> ModuleType:
+@lru_cache(maxsize=16)
+def _module_of_file(path: Path, content: str) -> ModuleType:
+    """Executes a file, once for each content."""
     specification = importlib.util.spec_from_file_location(f"_property_{path.stem}", path)
     if specification is None or specification.loader is None:
         raise InputError(f"property: '{path}' is no Python file that can be read")

@@ -21,13 +21,14 @@ from equilibra.nn.crystal import CELL, FRAC
 from equilibra.sampling.choose import SamplerConfig
 from equilibra.systems.card import Card
 from equilibra.systems.crystal.data.read import read_structures
+from equilibra.systems.crystal.formula import formula_of
 from equilibra.systems.crystal.network import crystal_denoiser, crystal_network_config, crystal_process, network_values
 from equilibra.systems.crystal.structures import Structure, fields_of
 from equilibra.systems.crystal.system import CrystalSystem
 from equilibra.systems.model import Model
 from equilibra.systems.scope import Scope
-from equilibra.train.config import TrainConfig
-from equilibra.train.fit import fit
+from equilibra.train.config import FINE_TUNING, TrainConfig
+from equilibra.train.fit import fit, starting_model, tuned
 from equilibra.train.run import Progress
 
 TRANSFERABLE = 100
@@ -37,6 +38,9 @@ DEFAULT = TrainConfig(noise_median=0.08, noise_width=1.4, compile=False)
 """How crystals are trained by default: more at small noise, where structures are told apart. The number of neighbours changes from batch to batch, so that
 networks are not compiled.
 """
+
+TUNING = dataclasses.replace(FINE_TUNING, noise_median=DEFAULT.noise_median, noise_width=DEFAULT.noise_width, compile=False)
+"""How models of crystals are trained further by default."""
 
 BUCKET = 4
 """Cells are padded to a multiple of so many atoms."""
@@ -130,8 +134,52 @@ def train_crystal(
         scope=scope,
         card=card or Card(summary=f"Trained on {data.frames} structures of {len(scope.systems)} composition(s)."),
     )
-    weights = hashlib.sha256(json.dumps([float(weight).hex() for weight in data.weights]).encode()).hexdigest()
-    return fit(model, data, Path(folder), config, progress, weights=weights)
+    return fit(model, data, Path(folder), config, progress, weights=_weights_digest(data))
+
+
+def fine_tune_crystal(
+    model: Model,
+    entries: Sequence[CrystalEntry],
+    folder: str | Path,
+    config: TrainConfig | None = None,
+    *,
+    name: str | None = None,
+    progress: Progress = lambda step, values: None,
+) -> Model:
+    """Trains a model further on other structures; the given model is left as it is.
+
+    Arguments:
+        model: Where to start. Its prior of cells stays, whatever the density of the new structures.
+        entries: Sets of structures; to keep what the model knows, its own data may be among them.
+        folder: Run folder; the new model is written to `folder/model`.
+        config: How to train; by default a tenth of a full training at a third of its learning rate.
+        name: Name of the new model; by default that of the old one with `-tuned`.
+        progress: Called after each logged step with the step and the log values.
+
+    Raises:
+        InputError: If the data cannot be used, or have an element that the model has never seen.
+        CheckpointError: If the folder holds another run.
+        DivergenceError: If training diverges; the last good checkpoint is kept.
+    """
+    config = dataclasses.replace(config or TUNING, compile=False)
+    start = starting_model(model, "crystal", None)
+    data = crystal_data(entries)
+    scope = _scope(data)
+    unknown = sorted(set(scope.elements) - set(model.scope.elements))
+    if unknown:
+        raise InputError(
+            f"fine-tune: the data have {formula_of(unknown)}, which '{model.name}' has never seen; train a model from the start instead"
+        )
+    copy = tuned(
+        start,
+        name=name,
+        scope=scope,
+        card=Card(
+            summary=f"{model.name}, trained further on {data.frames} structures of {len(scope.systems)} composition(s).",
+            not_good_for=f"Anything but the compositions of its training; those of '{model.name}' may have been forgotten.",
+        ),
+    )
+    return fit(copy, data, Path(folder), config, progress, start=model.sha256, weights=_weights_digest(data))
 
 
 def cell_moments(data: ConformationData) -> tuple[float, float]:
@@ -144,6 +192,10 @@ def cell_moments(data: ConformationData) -> tuple[float, float]:
     scale = float(np.sqrt(np.dot(data.weights, squares) / total / 6.0))
     # a single structure has a width of its own: that of its cell about a cube, or of one part in a hundred of it
     return round(centre, 4), max(round(scale, 4), round(0.01 * centre, 4))
+
+
+def _weights_digest(data: ConformationData) -> str:
+    return hashlib.sha256(json.dumps([float(weight).hex() for weight in data.weights]).encode()).hexdigest()
 
 
 def _structures(entry: CrystalEntry) -> list[Structure]:

@@ -71,7 +71,7 @@ class Cutoff:
     Attributes:
         centre: :math:`r_c`, half way between the third and the fourth neighbours of fcc, in Å.
         steepness: a in 1/Å: θ is 1e-4 at the fourth neighbours.
-        end: Distance from which pairs are left out, in Å. Here energies jump by what is left of θ, less than 1e-5 of the pair's own.
+        end: Distance from which pairs are left out, in Å. Energies jump here by what is left of θ: 7e-6, or 3e-3 as in ASAP.
     """
 
     centre: float

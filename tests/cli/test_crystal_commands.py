@@ -109,6 +109,17 @@ def test_what_has_no_meaning_is_refused(refuses, trained, tmp_path):
     assert "no such file" in refuses("train", "crystal", "--data", "none.csv", "-o", tmp_path)
 
 
+def test_a_report_is_written_again(run, refuses, trained, tmp_path):
+    out = tmp_path / "out"
+    run("sample", "crystal", "C2", "-n", "3", "--block-size", "8", "--steps", "4", "--no-report", "--model", trained, "-o", out)
+    done = run("report", out, "--reference", out / "samples.extxyz", "--no-evaluate")
+    assert done.exit_code == 0, done.output
+    page = (out / "report.html").read_text()
+    assert "CRYST1" in page
+    assert f"grey: {out / 'samples.extxyz'}" in page
+    assert "for molecules" in refuses("density", out, "-o", tmp_path / "density")
+
+
 def test_structures_are_converted_without_duplicates(run, refuses, tmp_path):
     pytest.importorskip("pymatgen")
     import dataclasses

@@ -163,7 +163,8 @@ def test_the_record_is_that_of_the_weights_and_relatives_count_as_one(ethane, ow
     assert row["weighted_mean_error"] == pytest.approx(found.error, rel=0.3)
     single = make(ethane, WIDTH).sample(ethane, 40, guides=[guide], block_size=50).provenance["guidance"]
     assert (single["populations"], single["log_evidence_error"]) == (1, None)
-    assert "of one population, which has no error bar" in guide_lines(single)[-2]
+    assert "One population gives no error bar; at least 10 are needed" in guide_lines(single)[-2]
+    assert "Error bars are those of 4 populations" in numbers
 
 
 class Killed(Exception):

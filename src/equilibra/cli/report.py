@@ -79,6 +79,10 @@ def _runs_of(kind: str) -> Any:
         from equilibra.systems.protein import runs
 
         return runs
+    if kind == "crystal":
+        from equilibra.systems.crystal import runs as crystals
+
+        return crystals
     from equilibra.systems.molecule import runs as molecules
 
     return molecules

@@ -5,7 +5,6 @@ components :math:`|f_i| \le r / h_i`, where :math:`h_i = V / |a_j \times a_k|` i
 visit follow from the cell; a fixed :math:`3 \times 3 \times 3` block, as in the release of Distributional Graphormer, does not suffice.
 """
 
-import itertools
 import math
 
 import torch

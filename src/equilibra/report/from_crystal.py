@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -91,6 +92,8 @@ def _evaluation(table: EvaluationTable) -> list[Element]:
 def _densities(reference: Any) -> np.ndarray:
     if hasattr(reference, "densities"):
         return np.asarray(reference.densities)
+    if isinstance(reference, Sequence) and reference and all(hasattr(item, "densities") for item in reference):
+        return np.concatenate([item.densities for item in reference])
     if not isinstance(reference, str | Path):
         raise InputError("reference: expected an ensemble of crystals, or a folder or file of structures")
     from equilibra.systems.crystal.data.read import read_structures
@@ -160,7 +163,7 @@ def _density(ensemble: CrystalEnsemble, reference: np.ndarray | None, label: str
     if reference is not None:
         ax.legend(frameon=False, fontsize=9, loc="upper right")
     alt = f"Histogram of mass densities from {x.min():.2f} to {x.max():.2f} g/cm³."
-    return [Figure(png(figure), "Mass density of the structures.", alt)]
+    return [Figure(png(figure), f"Mass density of the structures{'' if reference is None else f'; grey: {label}'}.", alt)]
 
 
 def _space_groups(ensemble: CrystalEnsemble) -> list[Element]:

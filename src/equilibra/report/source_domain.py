@@ -62,11 +62,14 @@ def _looks_like_crystals(source: Any) -> bool:
     if path.is_dir():
         # samples of several compositions have a folder each
         return any(kind_of(file.parent) == "crystal" for file in path.glob("*/ensemble.json"))
-    return (
-        path.is_file()
-        and is_structure_file(path)
-        and not path.name.lower().removesuffix(".gz").endswith((*_PROTEIN_SUFFIXES, ".npy", ".xyz"))
-    )
+    if not path.is_file() or not is_structure_file(path):
+        return False
+    name = path.name.lower().removesuffix(".gz")
+    if name.endswith((".extxyz", ".xyz")):
+        # molecules have no lattice
+        with path.open("rb") as file:
+            return b"Lattice=" in file.read(4096)
+    return not name.endswith((*_PROTEIN_SUFFIXES, ".npy"))
 
 
 def _looks_like_a_protein(source: Any) -> bool:

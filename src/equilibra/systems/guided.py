@@ -50,6 +50,8 @@ from equilibra.thermo.observables import mean
 
 POPULATION = 100
 """Samples of a guided block with weights by default."""
+FEW_POPULATIONS = 10
+"""Fewer populations give no error bar that can be relied on."""
 MEASURED_ON = 200
 """Samples of the model that open tolerances are measured on."""
 REVERSE_DIFFUSION: SamplerName = "sde2m"
@@ -277,8 +279,16 @@ def guide_lines(record: Mapping[str, Any]) -> list[str]:
         return [*lines, record["sentence"]]
     evidence = math.exp(record["log_evidence"])
     likelihood = f"average likelihood of the model's samples {evidence:.2g} (ln {in_words(record, 'log_evidence')})"
-    single = " of one population, which has no error bar" if record["populations"] == 1 else ""
-    return [*lines, f"{effective_in_words(record)}, {likelihood}{single}{lost_in_words(record)}.", record["sentence"]]
+    numbers = f"{effective_in_words(record)}, {likelihood}{lost_in_words(record)}."
+    count = record["populations"]
+    if count < FEW_POPULATIONS:
+        least = f"at least {FEW_POPULATIONS} are needed for one that can be relied on"
+        numbers += (
+            f" One population gives no error bar; {least}."
+            if count == 1
+            else f" Error bars are those of {count} populations; {least}."
+        )
+    return [*lines, numbers, record["sentence"]]
 
 
 def _guide_line(row: Mapping[str, Any], corrected: bool, n: int) -> str:

@@ -14,6 +14,7 @@ from equilibra.systems.ensemble import Ensemble
 
 E = TypeVar("E", bound=Ensemble)
 
+_CELLS = ("cells", "rejected_cells")
 _VERBS = {"simulation": "simulate", "samples": "sample"}  # by the kind in `run.json`
 
 
@@ -87,6 +88,9 @@ def joined(runs: Sequence[E], same_system: Callable[[Sequence[Any]], Any]) -> E:
     energies = [run.energies for run in runs if run.energies is not None]
     starts = np.cumsum([0, *(0 if run.blocks is None else 1 + run.blocks.max(initial=-1) for run in runs)])
     blocks = [run.blocks + start for run, start in zip(runs, starts, strict=False) if run.blocks is not None]
+    cells: dict[str, Any] = {}
+    if runs[0].periodic:
+        cells = {name: np.concatenate([getattr(run, name) for run in runs]) for name in _CELLS}
     named = [name for name in runs[0].values if all(name in run.values for run in runs)]
     return type(runs[0])(
         system=system,
@@ -94,6 +98,7 @@ def joined(runs: Sequence[E], same_system: Callable[[Sequence[Any]], Any]) -> E:
         log_weights=np.concatenate([run.log_weights for run in runs]),
         rejected=np.concatenate([run.rejected for run in runs]),
         rejected_reasons=tuple(reason for run in runs for reason in run.rejected_reasons),
+        **cells,
         blocks=np.concatenate(blocks) if len(blocks) == len(runs) else None,
         energies=np.concatenate(energies) if len(energies) == len(runs) else None,
         values={name: np.concatenate([run.values[name] for run in runs]) for name in named},

@@ -34,9 +34,9 @@ from equilibra.train.run import Progress
 TRANSFERABLE = 100
 """A model of more compositions than this is meant for compositions that it has not seen, too."""
 
-DEFAULT = TrainConfig(noise_median=0.08, noise_width=1.4, compile=False)
-"""How crystals are trained by default: more at small noise, where structures are told apart. The number of neighbours changes from batch to batch, so that
-networks are not compiled.
+DEFAULT = TrainConfig(noise_median=0.15, noise_width=1.2, compile=False)
+"""How crystals are trained by default: most at a noise of 0.01 to 0.15 in fractional coordinates, where a structure is chosen. The number of neighbours changes from batch to
+batch, so that networks are not compiled.
 """
 
 TUNING = dataclasses.replace(FINE_TUNING, noise_median=DEFAULT.noise_median, noise_width=DEFAULT.noise_width, compile=False)

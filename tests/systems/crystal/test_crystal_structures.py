@@ -7,6 +7,7 @@ from equilibra.errors import InputError
 from equilibra.geometry.average_distances import average_minimum_distances
 from equilibra.systems.crystal.ensemble import CrystalEnsemble, state_of
 from equilibra.systems.crystal.formula import formula_of, parse_formula
+from equilibra.systems.crystal.runs import join_runs, load_runs
 from equilibra.systems.crystal.sources import crystal_systems
 from equilibra.systems.crystal.structures import Structure
 from equilibra.systems.crystal.symmetry import symbol
@@ -129,6 +130,19 @@ def test_an_ensemble_is_written_and_read(tmp_path):
     assert torch.allclose(torch.linalg.det(cell * 2 ** (1 / 3)), torch.tensor(again.volumes))
     with pytest.raises(InputError, match="one composition"):
         CrystalEnsemble.of([diamond(), rock_salt()])
+
+
+def test_runs_are_joined_with_their_cells(tmp_path):
+    near = Structure(numbers=np.array([6, 6]), frac=np.array([[0, 0, 0], [0.01] * 3]), cell=diamond().cell)
+    first, second = CrystalEnsemble.of([diamond(), near]), CrystalEnsemble.of([diamond(3.6), diamond(3.7)])
+    (read,) = load_runs(first.save(tmp_path / "first", formats=("npz",)))
+    both = join_runs([read, second])
+    assert np.allclose(both.volumes, [3.567**3 / 4, 3.6**3 / 4, 3.7**3 / 4])
+    assert both.rejected_cells.shape == (1, 3, 3)
+    with pytest.raises(InputError, match="different compositions"):
+        join_runs([first, CrystalEnsemble.of([rock_salt()])])
+    with pytest.raises(InputError, match="leave the topology"):
+        load_runs(tmp_path / "first", "a.pdb")
 
 
 def test_rejected_structures_come_back_with_their_cells(tmp_path):

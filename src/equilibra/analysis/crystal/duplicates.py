@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from equilibra.analysis.crystal.crystals import Crystal
-from equilibra.analysis.crystal.matching import DUPLICATES, Matcher, Progress, Tolerances
+from equilibra.analysis.crystal.matching import DUPLICATES, ORIGINALITY, Matcher, Progress, Tolerances
 
 
 def duplicate_groups(
@@ -89,7 +89,7 @@ class Originality:
 def originality(
     samples: Sequence[Crystal],
     training: Sequence[Crystal] | None = None,
-    tolerances: Tolerances = DUPLICATES,
+    tolerances: Tolerances = ORIGINALITY,
     progress: Progress = lambda done, total: None,
 ) -> Originality:
     """Counts unique samples, and those that the training set does not have.

@@ -15,7 +15,7 @@ from equilibra.analysis.crystal.carbon import carbon_like
 from equilibra.analysis.crystal.crystals import Crystal, mass_densities
 from equilibra.analysis.crystal.distributions import wasserstein
 from equilibra.analysis.crystal.duplicates import originality
-from equilibra.analysis.crystal.matching import DUPLICATES, PUBLISHED
+from equilibra.analysis.crystal.matching import ORIGINALITY, PUBLISHED
 from equilibra.analysis.crystal.recall import recall
 from equilibra.analysis.table import EvaluationRow, EvaluationTable
 from equilibra.errors import ConfigError, InputError
@@ -94,8 +94,8 @@ def evaluate_crystals(
     progress(f"uniqueness of {len(few)} samples")
     found = originality(few, training)
     tight = (
-        f"pymatgen StructureMatcher (ltol {DUPLICATES.length}, stol {DUPLICATES.site}, angle {DUPLICATES.angle:g}) of pairs whose average minimum "
-        f"distances agree within {DUPLICATES.distances} Å"
+        f"pymatgen StructureMatcher (ltol {ORIGINALITY.length}, stol {ORIGINALITY.site}, angle {ORIGINALITY.angle:g}) of pairs whose average minimum "
+        f"distances agree within {ORIGINALITY.distances} Å"
     )
     known = None if training is None else originality(_some(training, size, rng))
     rows.append(

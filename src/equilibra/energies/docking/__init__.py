@@ -5,6 +5,7 @@ from equilibra.energies.docking.energy import DockingEnergy, DockingScore
 from equilibra.energies.docking.ligand import DockingLigand, docking_ligand, ligand_positions, rotatable_bonds
 from equilibra.energies.docking.pdbqt import receptor_pdbqt
 from equilibra.energies.docking.receptor import Receptor, read_receptor
+from equilibra.energies.docking.vina_program import VinaProgram
 
 __all__ = [
     "Box",
@@ -12,6 +13,7 @@ __all__ = [
     "DockingLigand",
     "DockingScore",
     "Receptor",
+    "VinaProgram",
     "docking_ligand",
     "ligand_positions",
     "read_receptor",

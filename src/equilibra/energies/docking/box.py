@@ -28,7 +28,9 @@ class Box:
     def __post_init__(self) -> None:
         numbers = torch.tensor([*self.centre, *self.size], dtype=torch.float64)
         if len(self.centre) != 3 or len(self.size) != 3 or not bool(torch.isfinite(numbers).all()) or min(self.size) <= 0.0:
-            raise InputError(f"box: got centre {self.centre} and size {self.size}, expected three numbers and three positive lengths in Å")
+            raise InputError(
+                f"box: got centre {self.centre} and size {self.size}, expected three numbers and three positive lengths in Å"
+            )
 
     @classmethod
     def around(cls, positions: Tensor, margin: float = 4.0) -> Box:

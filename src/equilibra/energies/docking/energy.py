@@ -20,6 +20,8 @@ from equilibra.energies.energy import Energy
 from equilibra.errors import ConfigError, InputError, ShapeError
 from equilibra.units import KCAL_PER_MOL_EV
 
+_Evaluation = Callable[[Tensor], tuple[Tensor, Tensor | None]]
+
 # pairs that are worked on together: kernels one by one want them in the cache
 _PAIRS = {"cpu": 2**16}
 _COMPILED_PAIRS = {"cpu": 2**17}
@@ -86,7 +88,9 @@ class DockingEnergy(Energy):
         if not (math.isfinite(wall) and wall > 0.0):
             raise ConfigError(f"docking: got the wall {wall}, expected a positive number in kcal/mol/Å²")
         if isinstance(internal, str) and internal != "vina":
-            raise ConfigError(f"docking: got the internal energy '{internal}', expected 'vina', an Energy of the ligand, or None")
+            raise ConfigError(
+                f"docking: got the internal energy '{internal}', expected 'vina', an Energy of the ligand, or None"
+            )
         if isinstance(internal, Energy) and internal.items != ligand.items:
             raise InputError(
                 f"docking: the internal energy '{internal.name}' is of {internal.items} atoms, the ligand has {ligand.items}, hydrogens included; "
@@ -99,7 +103,7 @@ class DockingEnergy(Energy):
         self.internal = internal
         self._scorer = _Scorer.of(receptor, ligand, box, wall)
         self._cast: dict[tuple[torch.device, torch.dtype], _Scorer] = {}
-        self._compiled: dict[tuple[torch.device, torch.dtype], Callable[[Tensor], tuple[Tensor, Tensor]]] = {}
+        self._compiled: dict[tuple[torch.device, torch.dtype], _Evaluation] = {}
 
     def energy(self, x: Tensor) -> Tensor:
         """Returns the energies (batch,) in eV of poses (batch, atoms, 3) in Å.
@@ -111,7 +115,7 @@ class DockingEnergy(Energy):
         if torch.is_grad_enabled() and x.requires_grad:
             energy: Tensor = _WithGradient.apply(x, self)
         else:
-            energy = self._evaluate(x)[0]
+            energy = self._evaluate(x, gradients=False)[0]
         return energy + self.internal.energy(x) if isinstance(self.internal, Energy) else energy
 
     def energy_and_force(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -123,6 +127,7 @@ class DockingEnergy(Energy):
         self._check(x)
         with torch.no_grad():
             energy, gradient = self._evaluate(x)
+        assert gradient is not None
         if not isinstance(self.internal, Energy):
             return energy, gradient.neg_()
         own, force = self.internal.energy_and_force(x)
@@ -137,33 +142,32 @@ class DockingEnergy(Energy):
         """
         self._check(x)
         scorer = self._scorer_for(x)
-        parts = [scorer.parts(scorer.centred(block))[0] for block in x.split(scorer.block(_PAIRS))]
-        inter, intra = torch.cat(parts, 1) if parts else x.new_zeros(2, 0)
+        parts = [scorer.parts(scorer.centred(block), gradients=False)[0] for block in x.split(scorer.block(_PAIRS))]
+        inter, intra = torch.cat(parts, 1)
         return DockingScore(inter / (1.0 + ROTATABLE * self.n_rot), inter, intra)
 
     def _check(self, x: Tensor) -> None:
         if x.ndim != 3 or tuple(x.shape[1:]) != (self.items, 3):
             raise ShapeError(f"positions for the energy '{self.name}'", tuple(x.shape), f"(batch, {self.items}, 3)")
 
-    def _evaluate(self, x: Tensor, *, differentiable: bool = False) -> tuple[Tensor, Tensor]:
-        """Returns energies (batch,) and gradients (batch, atoms, 3), block by block; autograd can go through where asked to."""
+    def _evaluate(self, x: Tensor, *, gradients: bool = True, differentiable: bool = False) -> tuple[Tensor, Tensor | None]:
+        """Returns energies (batch,) and, if wanted, gradients (batch, atoms, 3), block by block; autograd can go through where asked to."""
         compiled = self.compile and not differentiable
-        scorer = self._scorer_for(x)
+        scorer, intra = self._scorer_for(x), self.internal == "vina"
         size = scorer.block(_COMPILED_PAIRS if compiled else _PAIRS)
-        intra = self.internal == "vina"
-        evaluate = self._compiled_for(x, size) if compiled else lambda block: scorer(block, intra=intra)
-        energies, gradients = [], []
+        energies, pieces = [], []
         for block in x.split(size):
             block = scorer.centred(block)
             count = len(block)
-            if compiled and count < size:
-                block = torch.cat((block, block[-1:].expand(size - count, -1, -1)))
-            energy, gradient = evaluate(block)
+            if compiled:
+                padding = block[-1:].expand(size - count, -1, -1) if count else block.new_zeros(size, *block.shape[1:])
+                energy, gradient = self._compiled_for(x, size)(torch.cat((block, padding)))
+            else:
+                energy, gradient = scorer(block, intra=intra, gradients=gradients)
             energies.append(energy[:count])
-            gradients.append(gradient[:count])
-        if not energies:
-            return x.sum((1, 2)), torch.zeros_like(x)
-        whole = torch.zeros_like(x).index_copy(1, scorer.heavy, torch.cat(gradients))
+            if gradient is not None:
+                pieces.append(gradient[:count])
+        whole = torch.zeros_like(x).index_copy(1, scorer.heavy, torch.cat(pieces)) if pieces else None
         return torch.cat(energies), whole
 
     def _scorer_for(self, x: Tensor) -> _Scorer:
@@ -172,7 +176,7 @@ class DockingEnergy(Energy):
             self._cast[key] = self._scorer.to(*key)
         return self._cast[key]
 
-    def _compiled_for(self, x: Tensor, size: int) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
+    def _compiled_for(self, x: Tensor, size: int) -> _Evaluation:
         key = (x.device, x.dtype)
         if key not in self._compiled:
             from torch.fx.experimental.proxy_tensor import make_fx
@@ -191,6 +195,7 @@ class _WithGradient(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, docking: DockingEnergy) -> Tensor:
         energy, gradient = docking._evaluate(x)
+        assert gradient is not None
         ctx.docking = docking
         ctx.save_for_backward(x, gradient)
         return energy
@@ -271,44 +276,48 @@ class _Scorer:
         """Returns the heavy atoms (batch, heavy, 3) of positions (batch, atoms, 3), relative to the centre of the box."""
         return x.index_select(1, self.heavy) - self.centre
 
-    def parts(self, x: Tensor, *, intra: bool = True) -> tuple[Tensor, Tensor]:
-        """Returns inter- and intramolecular energies (2, batch) and the gradient of their sum (batch, heavy, 3)."""
+    def parts(self, x: Tensor, *, intra: bool = True, gradients: bool = True) -> tuple[Tensor, Tensor | None]:
+        """Returns inter- and intramolecular energies (2, batch) and, if wanted, the gradient of their sum (batch, heavy, 3)."""
         inside = torch.minimum(torch.maximum(x, -self.half), self.half)
-        energy, gradient = self._inter(inside)
-        gradient = gradient * (inside == x)
+        energy, gradient = self._inter(inside, gradients)
+        if gradient is not None:
+            gradient = gradient * (inside == x)
         if not intra or not self.pairs.shape[1]:
             return torch.stack((energy, torch.zeros_like(energy))), gradient
-        own, own_gradient = self._intra(x)
-        return torch.stack((energy, own)), gradient + own_gradient
+        own, own_gradient = self._intra(x, gradients)
+        if gradient is not None and own_gradient is not None:
+            gradient = gradient + own_gradient
+        return torch.stack((energy, own)), gradient
 
-    def __call__(self, x: Tensor, *, intra: bool) -> tuple[Tensor, Tensor]:
-        """Returns energies (batch,) in eV and gradients (batch, heavy, 3) in eV/Å."""
-        energies, gradient = self.parts(x, intra=intra)
+    def __call__(self, x: Tensor, *, intra: bool, gradients: bool = True) -> tuple[Tensor, Tensor | None]:
+        """Returns energies (batch,) in eV and, if wanted, gradients (batch, heavy, 3) in eV/Å."""
+        energies, gradient = self.parts(x, intra=intra, gradients=gradients)
         outside = x - torch.minimum(torch.maximum(x, -self.half), self.half)
-        energy = energies.sum(0) + 0.5 * self.wall * (outside * outside).sum((1, 2))
-        return energy * KCAL_PER_MOL_EV, (gradient + self.wall * outside) * KCAL_PER_MOL_EV
+        energy = (energies.sum(0) + 0.5 * self.wall * (outside * outside).sum((1, 2))) * KCAL_PER_MOL_EV
+        return energy, None if gradient is None else (gradient + self.wall * outside) * KCAL_PER_MOL_EV
 
-    def _inter(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def _inter(self, x: Tensor, gradients: bool) -> tuple[Tensor, Tensor | None]:
         batch, heavy, _ = x.shape
         rows = self.table.near(x.reshape(-1, 3)).unflatten(0, (batch, heavy))
         difference = x.unsqueeze(3) - rows[:, :, :3]
         distance = distances(difference)
-        energy, slope = pair_terms(distance, *_pair_parameters(self.own, rows[:, :, 3:].movedim(2, 0)))
+        energy, slope = pair_terms(distance, *_pair_parameters(self.own, rows[:, :, 3:].movedim(2, 0)), slopes=gradients)
         energy, bend = _bent(energy.sum(2))
-        weight = slope / distance
-        gradient = (difference * weight.unsqueeze(2)).sum(3)
+        if slope is None:
+            return energy.sum(1), None
+        gradient = (difference * (slope / distance).unsqueeze(2)).sum(3)
         return energy.sum(1), gradient * bend.unsqueeze(2)
 
-    def _intra(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def _intra(self, x: Tensor, gradients: bool) -> tuple[Tensor, Tensor | None]:
         i, j = self.pairs
-        # the three components first, as the pair geometry wants them
         difference = (x.index_select(1, i) - x.index_select(1, j)).mT
         distance = distances(difference)
-        energy, slope = pair_terms(distance, *self.within.unsqueeze(1))
+        energy, slope = pair_terms(distance, *self.within.unsqueeze(1), slopes=gradients)
         energy, bend = _bent(energy)
+        if slope is None:
+            return energy.sum(1), None
         pull = (difference * (slope * bend / distance).unsqueeze(1)).mT
-        gradient = torch.zeros_like(x).index_add(1, i, pull).index_add(1, j, -pull)
-        return energy.sum(1), gradient
+        return energy.sum(1), torch.zeros_like(x).index_add(1, i, pull).index_add(1, j, -pull)
 
 
 _CEILING = 1000.0

@@ -63,7 +63,9 @@ def docking_ligand(mol: Any, *, rotatable: Iterable[Bond] | None = None) -> Dock
         InputError: If the molecule is None, has several fragments, no heavy atom, or an element without a type, or if a pair is no bond of it.
     """
     if mol is None:
-        raise InputError("ligand: got None, expected an RDKit molecule; the file or SMILES that it was read from could not be understood")
+        raise InputError(
+            "ligand: got None, expected an RDKit molecule; the file or SMILES that it was read from could not be understood"
+        )
     _check_fragments(mol)
     atoms = list(mol.GetAtoms())
     elements = [atom.GetSymbol() for atom in atoms]
@@ -86,7 +88,9 @@ def docking_ligand(mol: Any, *, rotatable: Iterable[Bond] | None = None) -> Dock
     if absent:
         raise InputError(f"rotatable bonds: {absent[0]} is no bond of the ligand; expected pairs of bonded atoms")
     place = {atom: row for row, atom in enumerate(heavy)}
-    neighbours = [[place[other.GetIdx()] for other in atoms[index].GetNeighbors() if other.GetIdx() in place] for index in heavy]
+    neighbours = [
+        [place[other.GetIdx()] for other in atoms[index].GetNeighbors() if other.GetIdx() in place] for index in heavy
+    ]
     inner = [(place[i], place[j]) for i, j in bonds if i in place and j in place]
     halves = sum((len(neighbours[i]) > 1) + (len(neighbours[j]) > 1) for i, j in inner)
     return DockingLigand(
@@ -119,7 +123,12 @@ def rotatable_bonds(mol: Any) -> tuple[Bond, ...]:
         pair = _sorted(bond.GetBeginAtomIdx(), bond.GetEndAtomIdx())
         triple = bond.GetBondType() == Chem.BondType.TRIPLE
         single = bond.GetBondType() == Chem.BondType.SINGLE and pair not in amides and pair not in axes
-        if (single or triple) and not bond.IsInRing() and _carries(bond.GetBeginAtom(), bond) and _carries(bond.GetEndAtom(), bond):
+        if (
+            (single or triple)
+            and not bond.IsInRing()
+            and _carries(bond.GetBeginAtom(), bond)
+            and _carries(bond.GetEndAtom(), bond)
+        ):
             found.append(pair)
     return tuple(sorted(found))
 
@@ -131,13 +140,17 @@ def ligand_positions(mol: Any) -> Tensor:
         InputError: If the molecule has no conformer, or one that is flat drawing coordinates or not finite.
     """
     if mol is None or mol.GetNumConformers() == 0:
-        raise InputError("ligand: it has no 3-D coordinates; read it from an SDF file with a pose, or embed it: rdkit.Chem.AllChem.EmbedMolecule(mol)")
+        raise InputError(
+            "ligand: it has no 3-D coordinates; read it from an SDF file with a pose, or embed it: rdkit.Chem.AllChem.EmbedMolecule(mol)"
+        )
     positions = np.stack([conformer.GetPositions() for conformer in mol.GetConformers()])
     if not np.isfinite(positions).all():
         raise InputError("ligand: some of its coordinates are not finite numbers; expected a pose in Å")
     flat = [not conformer.Is3D() and not np.ptp(conformer.GetPositions()[:, 2]) for conformer in mol.GetConformers()]
     if mol.GetNumAtoms() > 1 and any(flat):
-        raise InputError("ligand: its coordinates are a flat drawing, expected a pose in 3-D; embed it: rdkit.Chem.AllChem.EmbedMolecule(mol)")
+        raise InputError(
+            "ligand: its coordinates are a flat drawing, expected a pose in 3-D; embed it: rdkit.Chem.AllChem.EmbedMolecule(mol)"
+        )
     return torch.from_numpy(positions)
 
 

@@ -57,10 +57,10 @@ def neighbour_table(box: Box, positions: Tensor, parameters: Tensor) -> Neighbou
     low, high = box.corners
     centre = (low + high) / 2
     inside = ((positions > low - CUTOFF) & (positions < high + CUTOFF)).all(1)
-    positions, parameters = (positions[inside] - centre).numpy(), parameters[:, inside].numpy()
-    if not len(positions):
+    if not bool(inside.any()):
         return None
-    tree = KDTree(positions)
+    places, properties = (positions[inside] - centre).numpy(), parameters[:, inside].numpy()
+    tree = KDTree(places)
     size = np.array(box.size)
     edge = _EDGE
     while True:
@@ -70,19 +70,17 @@ def neighbour_table(box: Box, positions: Tensor, parameters: Tensor) -> Neighbou
         points = np.stack(np.meshgrid(*centres, indexing="ij"), -1).reshape(-1, 3)
         lists = tree.query_ball_point(points, CUTOFF + np.linalg.norm(edges) / 2)
         most = max(map(len, lists))
-        channels = 3 + len(parameters)
+        channels = 3 + len(properties)
         if len(points) * channels * most <= _MOST:
             break
         edge *= 1.25
     if most == 0:
         return None
-    atoms = np.concatenate([positions.T, parameters])
-    nowhere = np.array([_FAR] * 3 + [0.0] * len(parameters))[:, None]
+    atoms = np.concatenate([places.T, properties])
+    nowhere = np.array([_FAR] * 3 + [0.0] * len(properties))[:, None]
     atoms = np.concatenate([atoms, nowhere], 1)
     index = np.full((len(points), most), atoms.shape[1] - 1)
     for row, found in enumerate(lists):
         index[row, : len(found)] = found
     rows = np.ascontiguousarray(atoms[:, index].transpose(1, 0, 2))
-    return NeighbourTable(
-        torch.from_numpy(-size / 2), torch.from_numpy(edges), torch.from_numpy(cells), torch.from_numpy(rows)
-    )
+    return NeighbourTable(torch.from_numpy(-size / 2), torch.from_numpy(edges), torch.from_numpy(cells), torch.from_numpy(rows))

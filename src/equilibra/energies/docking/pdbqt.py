@@ -21,7 +21,7 @@ def receptor_pdbqt(receptor: Receptor) -> str:
     atoms = receptor.atoms
     neighbours = covalent_neighbours(atoms.elements, atoms.positions)
     types = dict(zip(receptor.heavy.tolist(), receptor.types, strict=True))
-    lines = []
+    lines: list[str] = []
     for i, element in enumerate(atoms.elements):
         if element == "H":
             kind = "HD" if any(atoms.elements[j] in _POLAR for j in neighbours[i]) else None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,12 +15,14 @@ from equilibra.errors import InputError
 
 _WATERS = frozenset(("HOH", "WAT", "H2O", "DOD", "SOL", "SPC", "TIP", "TIP3", "TIP4", "OPC"))
 _HISTIDINES = frozenset(("HIS", "HID", "HIE", "HIP", "HSD", "HSE", "HSP"))
-_RESIDUES = _HISTIDINES | frozenset(
-    "ALA ARG ASN ASP CYS CYX GLN GLU GLY ILE LEU LYS MET MSE PHE PRO SER THR TRP TYR VAL ACE NME NH2 SEP TPO PTR".split()
-)
+_RESIDUES = _HISTIDINES | {
+    "ALA", "ARG", "ASN", "ASP", "CYS", "CYX", "GLN", "GLU", "GLY", "ILE", "LEU", "LYS", "MET", "MSE", "PHE", "PRO", "SER", "THR", "TRP", "TYR", "VAL",
+    "ACE", "NME", "NH2", "SEP", "TPO", "PTR",
+}  # fmt: skip
 _HYDROXYLS = {("SER", "OG"), ("THR", "OG1"), ("TYR", "OH")}
 _TAUTOMERS = ("ND1", "NE2")
-_LONE_PAIR_NEIGHBOURS = 2
+_PLANAR = 3
+"""Neighbours of a carbon in the plane of a double bond."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class Receptor:
 def read_receptor(path: str | Path, *, waters: bool = True) -> Receptor:
     """Reads and types a receptor: everything in the file is part of it, also ions, cofactors and ligands.
 
-    Donors are nitrogen and oxygen with hydrogens, acceptors are oxygen and nitrogen with at most two neighbours. Bonds are found from distances. Residues of
+    Donors are nitrogen and oxygen with hydrogens, acceptors are oxygen, and nitrogen with at most two neighbours and that of amines. Bonds are found from distances. Residues of
     proteins without any hydrogen, and waters, are typed by their names instead: neutral termini excepted, as at pH 7, but both nitrogens of histidine donate and
     accept, since nothing tells which of them carries the hydrogen. Nitrogen and oxygen of other residues without hydrogens have a type only if other residues of
     the file have hydrogens: the energy refuses them where they are near the ligand.
@@ -83,31 +84,39 @@ def type_receptor(atoms: StructureAtoms) -> Receptor:
     if not heavy:
         raise InputError("receptor: it has no heavy atom")
     neighbours = covalent_neighbours(atoms.elements, atoms.positions)
-    hydrogens = Counter(residue for residue, element in zip(atoms.residues, atoms.elements, strict=True) if element == "H")
-    protonated = any(residue.name not in _WATERS for residue in hydrogens)
+    with_hydrogens = {atoms.residues[i] for i in heavy if any(atoms.elements[j] == "H" for j in neighbours[i])}
+    protonated = any(residue.name not in _WATERS for residue in with_hydrogens)
     types = []
     for i in heavy:
         residue = atoms.residues[i]
-        around = [atoms.elements[j] for j in neighbours[i]]
-        if hydrogens[residue] or atoms.elements[i] not in ("N", "O"):
-            types.append(_type_by_bonds(atoms.elements[i], around))
+        if residue in with_hydrogens or atoms.elements[i] not in ("N", "O"):
+            types.append(_type_by_bonds(atoms, i, neighbours))
         elif residue.name in _WATERS:
             types.append("O_DA")
         elif residue.name in _RESIDUES:
             types.append(_type_by_name(atoms.elements[i], residue.name, atoms.names[i]))
         else:
-            types.append(_type_by_bonds(atoms.elements[i], around) if protonated else "")
+            types.append(_type_by_bonds(atoms, i, neighbours) if protonated else "")
     return Receptor(atoms, torch.tensor(heavy), tuple(types), torch.from_numpy(atoms.positions[heavy]))
 
 
-def _type_by_bonds(element: str, around: list[str]) -> str:
+def _type_by_bonds(atoms: StructureAtoms, atom: int, neighbours: list[list[int]]) -> str:
+    around = [atoms.elements[j] for j in neighbours[atom]]
     return xscore_type(
-        element,
-        polar=any(other not in ("C", "H") for other in around),
+        atoms.elements[atom],
+        polar=any(element not in ("C", "H") for element in around),
         donor="H" in around,
-        # a metal in front of a lone pair leaves it a lone pair
-        acceptor=sum(other not in METALS for other in around) <= _LONE_PAIR_NEIGHBOURS,
+        acceptor=_has_lone_pair(atoms, atom, neighbours),
     )
+
+
+def _has_lone_pair(atoms: StructureAtoms, nitrogen: int, neighbours: list[list[int]]) -> bool:
+    """Returns whether a nitrogen has a lone pair to accept with: with two neighbours, or as an amine, whose carbons have no double bond to share it with."""
+    # a metal in front of a lone pair leaves it a lone pair
+    around = [j for j in neighbours[nitrogen] if atoms.elements[j] not in METALS]
+    if len(around) != 3:
+        return len(around) < 3
+    return not any(atoms.elements[j] == "C" and len(neighbours[j]) == _PLANAR for j in around)
 
 
 def _type_by_name(element: str, residue: str, atom: str) -> str:

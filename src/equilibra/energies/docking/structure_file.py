@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import io
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,14 +69,20 @@ def read_structure_atoms(path: str | Path) -> StructureAtoms:
     if not name.endswith(_PDB + _CIF):
         raise InputError(f"receptor: got '{path}', expected a file that ends in {', '.join(_PDB + _CIF)}, or these with .gz")
     try:
-        text = gzip.decompress(path.read_bytes()).decode() if path.name.lower().endswith(".gz") else path.read_text(encoding="utf-8")
+        text = (
+            gzip.decompress(path.read_bytes()).decode()
+            if path.name.lower().endswith(".gz")
+            else path.read_text(encoding="utf-8")
+        )
     except (OSError, EOFError, UnicodeDecodeError) as error:
         raise InputError(f"receptor: '{path}' cannot be read: {error}") from error
     records = _pdb_records(text, path) if name.endswith(_PDB) else _cif_records(text, path)
     records = _one_location(records)
     positions = np.array([record.position for record in records], dtype=np.float64).reshape(-1, 3)
     if not len(records) or not np.isfinite(positions).all():
-        raise InputError(f"receptor: '{path}' has no atoms, or some without coordinates; expected a structure file of a receptor")
+        raise InputError(
+            f"receptor: '{path}' has no atoms, or some without coordinates; expected a structure file of a receptor"
+        )
     return StructureAtoms(
         tuple(record.element for record in records),
         tuple(record.name for record in records),
@@ -89,6 +96,8 @@ def _pdb_records(text: str, path: Path) -> list[_Record]:
     from rdkit.rdBase import BlockLogs
 
     first = text.split("\nENDMDL", 1)[0]
+    if not any(line.startswith(("ATOM", "HETATM")) for line in first.splitlines()):
+        return []
     every_location = 1
     with BlockLogs():
         mol = Chem.MolFromPDBBlock(first, sanitize=False, removeHs=False, flavor=every_location, proximityBonding=False)
@@ -97,22 +106,20 @@ def _pdb_records(text: str, path: Path) -> list[_Record]:
             f"receptor: '{path}' cannot be read as a PDB file; look for lines that are cut or shifted, and for element symbols (columns 77 and 78) "
             "that do not exist"
         )
-    positions = mol.GetConformer().GetPositions() if mol.GetNumAtoms() else []
-    return [_pdb_record(atom, position) for atom, position in zip(mol.GetAtoms(), positions, strict=True)]
+    return [
+        _pdb_record(atom, position) for atom, position in zip(mol.GetAtoms(), mol.GetConformer().GetPositions(), strict=True)
+    ]
 
 
-def _pdb_record(atom: Any, position: Any) -> _Record:
+def _pdb_record(atom: Any, position: NDArray[np.float64]) -> _Record:
     info = atom.GetPDBResidueInfo()
     number = f"{info.GetResidueNumber()}{info.GetInsertionCode().strip()}"
     residue = Residue(info.GetChainId().strip(), number, info.GetResidueName().strip())
-    return _Record(
-        atom.GetSymbol(), info.GetName().strip(), residue, info.GetAltLoc().strip(), info.GetOccupancy(), tuple(map(float, position))
-    )
+    x, y, z = map(float, position)
+    return _Record(atom.GetSymbol(), info.GetName().strip(), residue, info.GetAltLoc().strip(), info.GetOccupancy(), (x, y, z))
 
 
 def _cif_records(text: str, path: Path) -> list[_Record]:
-    import io
-
     from Bio.PDB.MMCIF2Dict import MMCIF2Dict
 
     columns = MMCIF2Dict(io.StringIO(text))

@@ -40,7 +40,9 @@ def distances(difference: Tensor) -> Tensor:
     return torch.addcmul(torch.addcmul(x * x, y, y), z, z).clamp_min(_LEAST_SQUARE).sqrt()
 
 
-def pair_terms(distance: Tensor, contact: Tensor, hydrophobic: Tensor, bonding: Tensor) -> tuple[Tensor, Tensor]:
+def pair_terms(
+    distance: Tensor, contact: Tensor, hydrophobic: Tensor, bonding: Tensor, *, slopes: bool = True
+) -> tuple[Tensor, Tensor | None]:
     """Computes energies and slopes of pairs.
 
     Arguments:
@@ -48,19 +50,26 @@ def pair_terms(distance: Tensor, contact: Tensor, hydrophobic: Tensor, bonding: 
         contact: Sums of the radii in Å, of the same shape, like the others.
         hydrophobic: Whether both atoms are hydrophobic, 0 or 1.
         bonding: Whether they can form a hydrogen bond, 0 or 1.
+        slopes: Whether slopes are wanted.
 
     Returns:
-        Energies in kcal/mol and their derivatives by the distance in kcal/mol/Å, each with shape (..., pairs).
+        Energies in kcal/mol and, if wanted, their derivatives by the distance in kcal/mol/Å, each with shape (..., pairs).
     """
     d = distance - contact
-    near = GAUSS1 * torch.exp(-4.0 * d * d)
+    apart = distance >= CUTOFF
+    square = d * d
+    near = GAUSS1 * torch.exp(-4.0 * square)
     shifted = d - 3.0
-    far = GAUSS2 * torch.exp(-0.25 * shifted * shifted)
+    far = GAUSS2 * torch.exp(-0.25 * (shifted * shifted))
     overlap = d.clamp_max(0.0)
     touch = HYDROPHOBIC * hydrophobic
     bond = (HYDROGEN_BOND / -0.7) * bonding
-    energy = near + far + REPULSION * overlap * overlap + touch * (1.5 - d).clamp(0.0, 1.0) + bond * d.clamp(-0.7, 0.0)
-    slope = -8.0 * d * near - 0.5 * shifted * far + 2.0 * REPULSION * overlap
-    slope = slope - touch * ((d > 0.5) & (d < 1.5)) + bond * ((d > -0.7) & (d < 0.0))
-    within = distance < CUTOFF
-    return energy * within, slope * within
+    energy = torch.addcmul(near + far, overlap, overlap, value=REPULSION)
+    energy = torch.addcmul(energy, touch, (1.5 - d).clamp(0.0, 1.0))
+    energy = torch.addcmul(energy, bond, overlap.clamp_min(-0.7)).masked_fill(apart, 0.0)
+    if not slopes:
+        return energy, None
+    slope = torch.addcmul(2.0 * REPULSION * overlap, d, near, value=-8.0)
+    slope = torch.addcmul(slope, shifted, far, value=-0.5)
+    slope = slope - touch.masked_fill((d <= 0.5) | (d >= 1.5), 0.0) + bond.masked_fill((d <= -0.7) | (d >= 0.0), 0.0)
+    return energy, slope.masked_fill(apart, 0.0)

@@ -21,8 +21,9 @@ from equilibra.systems.crystal.system import NODE_VOCABULARY, PAIR_VOCABULARY
 FRAC_SIGMA_MIN, FRAC_SIGMA_MAX = 0.002, 0.8
 """Noise range of fractional coordinates: about 0.01 Å in a cell of 5 Å, and where the distribution is uniform."""
 
-CELL_SIGMA_MIN, CELL_SIGMA_MAX = 0.004, 10.0
-"""Noise range of the cell, in units of the data scale: in Å about that of the positions at every time but the latest."""
+CELL_SIGMA_MIN, CELL_SIGMA_MAX = 0.02, 20.0
+"""Noise range of the cell, in units of the data scale. At every time the noise of the cell changes bonds about as much as that of the coordinates does: with less the cell
+would be settled before the atoms can tell what it should be, with more the other way round."""
 
 FRAC_SCALE = 0.29
 """Standard deviation of a uniform fractional coordinate: the unit of training noise."""

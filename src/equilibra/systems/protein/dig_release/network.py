@@ -252,7 +252,9 @@ class DigReleaseNetwork(nn.Module):
         super().__init__()
         self.config = config
         self.embed_single = nn.Sequential(nn.LayerNorm(config.extra_node), nn.Linear(config.extra_node, config.dim, bias=False))
-        self.embed_pair = nn.Sequential(nn.LayerNorm(config.extra_pair), nn.Linear(config.extra_pair, config.pair_dim, bias=False))
+        self.embed_pair = nn.Sequential(
+            nn.LayerNorm(config.extra_pair), nn.Linear(config.extra_pair, config.pair_dim, bias=False)
+        )
         self.separation = nn.Embedding(config.buckets, config.pair_dim)
         self.layers = nn.ModuleList(Layer(config) for _ in range(config.layers))
         self.trans_head, self.rot_head = (

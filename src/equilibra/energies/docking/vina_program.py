@@ -1,0 +1,93 @@
+"""The program AutoDock Vina, through its Python wheel: what poses are compared with, never what energies are computed with."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from equilibra.energies.docking.box import Box
+from equilibra.energies.docking.energy import DockingScore
+from equilibra.energies.docking.ligand import ligand_positions
+from equilibra.energies.docking.pdbqt import receptor_pdbqt
+from equilibra.energies.docking.receptor import Receptor
+from equilibra.errors import InputError, MissingDependencyError
+
+# sums over atoms need no maps, but the program wants some
+_IDLE_SPACING = 2.0
+_SPACING = 0.375
+
+
+class VinaProgram:
+    """AutoDock Vina on one receptor and one box.
+
+    Arguments:
+        receptor: The receptor, with its hydrogens.
+        box: The box.
+        grid: Whether scores are interpolated from maps of the receptor, as in Vina's search, and not summed over atoms, as in its final scores.
+
+    Raises:
+        MissingDependencyError: If vina, meeko or gemmi are not installed.
+        InputError: If a donor of the receptor has no hydrogen.
+    """
+
+    def __init__(self, receptor: Receptor, box: Box, *, grid: bool = False) -> None:
+        try:
+            from meeko import MoleculePreparation
+            from vina import Vina
+        except ImportError as error:
+            raise MissingDependencyError(
+                f"AutoDock Vina needs a package that is not installed ({error}); install it with 'pip install vina meeko gemmi' (equilibra's extra 'docking')"
+            ) from error
+        self.box = box
+        self._preparation = MoleculePreparation(rigid_macrocycles=True)
+        self._program = Vina(sf_name="vina", cpu=1, seed=1, no_refine=grid, verbosity=0)
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "receptor.pdbqt"
+            path.write_text(receptor_pdbqt(receptor), encoding="utf-8")
+            self._program.set_receptor(str(path))
+        self._program.compute_vina_maps(list(box.centre), list(box.size), spacing=_SPACING if grid else _IDLE_SPACING)
+
+    def pdbqt(self, mol: Any, conformer: int = 0) -> str:
+        """Returns a pose as PDBQT, with types, charges and rotatable bonds by Meeko; rings stay closed.
+
+        Arguments:
+            mol: RDKit molecule with all hydrogens as atoms.
+            conformer: Which of its conformers, counted from 0.
+
+        Raises:
+            InputError: If Meeko cannot prepare it.
+        """
+        from meeko import PDBQTWriterLegacy
+        from rdkit import Chem
+
+        numbers = [each.GetId() for each in mol.GetConformers()]
+        one = Chem.Mol(mol, confId=numbers[conformer])
+        text, done, reason = PDBQTWriterLegacy.write_string(self._preparation.prepare(one)[0])
+        if not done:
+            raise InputError(f"Meeko cannot prepare the ligand: {reason}")
+        return str(text)
+
+    def load(self, mol: Any, conformer: int = 0) -> None:
+        """Gives the program a pose.
+
+        Raises:
+            InputError: If Meeko cannot prepare it, or a heavy atom is outside the box, which would end the process.
+        """
+        heavy = [atom.GetIdx() for atom in mol.GetAtoms() if atom.GetAtomicNum() > 1]
+        low, high = self.box.corners
+        x = ligand_positions(mol)[conformer, heavy]
+        if not bool(((x >= low) & (x <= high)).all()):
+            raise InputError("Vina: a heavy atom of the ligand is outside the box; take a larger box")
+        self.load_pdbqt(self.pdbqt(mol, conformer))
+
+    def load_pdbqt(self, text: str) -> None:
+        """Gives the program a pose as PDBQT, unchecked: with a heavy atom outside the box, scoring ends the process."""
+        self._program.set_ligand_from_string(text)
+
+    def score(self) -> DockingScore:
+        """Returns the scores (1,) of the pose that was loaded, in kcal/mol, rounded to 0.001 by the program."""
+        numbers = torch.tensor(self._program.score(), dtype=torch.float64)
+        return DockingScore(total=numbers[0:1], inter=numbers[1:2], intra=numbers[5:6])

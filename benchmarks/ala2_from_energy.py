@@ -40,7 +40,7 @@ STATES = ("phi<0", "0<phi<2")
 FRAMES = 400
 CONFIG = dataclasses.replace(MOLECULE, rounds=6, burn_in=300, sweeps=1500, path_levels=100, path_samples=200)
 TRAIN = TrainConfig(
-    steps=15_000,
+    steps=22_000,
     batch_size=256,
     learning_rate=1e-3,
     ema=0.9995,

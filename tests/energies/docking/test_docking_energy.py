@@ -2,9 +2,9 @@
 
 import pytest
 import torch
-from conftest import POCKET, random_poses
 from rdkit import Chem
 from rdkit.Chem import rdDistGeom
+from small_pocket import POCKET, random_poses
 
 from equilibra.energies.analytic import HarmonicCluster
 from equilibra.energies.docking import Box, DockingEnergy, docking_ligand, ligand_positions, read_receptor

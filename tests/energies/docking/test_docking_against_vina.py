@@ -12,8 +12,7 @@ import torch
 from rdkit import Chem, RDLogger
 from rdkit.Chem import rdDistGeom
 from scipy.stats import spearmanr
-from test_docking_energy import bent
-from test_docking_types import molecule
+from small_pocket import bent, molecule
 
 from equilibra.energies.docking import Box, DockingEnergy, VinaProgram, docking_ligand, ligand_positions, read_receptor
 from equilibra.energies.docking.atom_types import type_parameters

@@ -4,28 +4,14 @@ import pytest
 import torch
 from rdkit import Chem
 from rdkit.Chem import rdDistGeom
-from small_pocket import POCKET, random_poses
+from small_pocket import POCKET, bent, every_pair, random_poses
 
 from equilibra.energies.analytic import HarmonicCluster
 from equilibra.energies.docking import Box, DockingEnergy, docking_ligand, ligand_positions, read_receptor
-from equilibra.energies.docking.atom_types import type_parameters
-from equilibra.energies.docking.terms import pair_terms
 from equilibra.energies.energy import ReducedEnergy
 from equilibra.energies.mmff import MMFFEnergy
 from equilibra.errors import ConfigError, InputError, ShapeError
 from equilibra.units import KCAL_PER_MOL_EV
-
-
-def every_pair(x, y, first, second):
-    """Pair energies (batch, n, m) in kcal/mol of atoms with types `first` at x (batch, n, 3) and types `second` at y (batch or 1, m, 3)."""
-    a, b = type_parameters(first)[:, :, None], type_parameters(second)[:, None, :]
-    r = (x[:, :, None] - y[:, None]).norm(dim=-1)
-    bonding = (a[2] * b[3] + a[3] * b[2]).clamp_max(1.0)
-    return pair_terms(r, *((value).expand_as(r) for value in (a[0] + b[0], a[1] * b[1], bonding)))[0]
-
-
-def bent(e):
-    return torch.where(e > 0, e / (1 + e / 1000.0), e)
 
 
 def reference(receptor, ligand, x):

@@ -2,7 +2,6 @@
 
 import gzip
 import io
-from pathlib import Path
 
 import numpy as np
 import openmm.app
@@ -10,6 +9,7 @@ import pytest
 import torch
 from rdkit import Chem, rdBase
 from rdkit.Chem import rdDepictor, rdDistGeom, rdMolTransforms
+from small_pocket import POCKET, molecule
 
 from equilibra.energies.docking import (
     Box,
@@ -21,12 +21,6 @@ from equilibra.energies.docking import (
     rotatable_bonds,
 )
 from equilibra.errors import InputError
-
-POCKET = Path(__file__).parent / "pocket.pdb"
-
-
-def molecule(smiles):
-    return Chem.AddHs(Chem.MolFromSmiles(smiles))
 
 
 @pytest.mark.parametrize(

@@ -102,10 +102,6 @@ def log_density_rate(prediction: Prediction, t: Tensor) -> Tensor:
     return rate
 
 
-def _moved(process: Process, state: State, tangents: Mapping[str, Tensor]) -> State:
-    return state.replace(**{name: process.fields[name].space.retract(state.fields[name], v) for name, v in tangents.items()})
-
-
 def _own_terms(
     denoiser: DenoiserFunction,
     process: Process,
@@ -118,9 +114,9 @@ def _own_terms(
     spaces = {name: process.fields[name].space for name in process.moving}
     rates = noise_rates(process, t)
     first = {name: zero_tangent(space, state.fields[name]) for name, space in spaces.items()}
-    here = _moved(process, state, first)
+    here = process.retract(state, first)
     second = {name: zero_tangent(space, state.fields[name]) for name, space in spaces.items()}
-    prediction = denoiser(_moved(process, here, second), t, features)
+    prediction = denoiser(process.retract(here, second), t, features)
     terms = {}
     for name, space in spaces.items():
         score = prediction.score(name, process.sigma(name, t))
@@ -254,7 +250,7 @@ def weak_residuals(
     points = [state]
     for probe in probes:
         steps = {name: expand(size * process.sigma(name, t), v) * v for name, v in probe.items()}
-        points.append(_moved(process, state, steps))
+        points.append(process.retract(state, steps))
     with torch.enable_grad():
         times = torch.cat([t.detach()] * 3).requires_grad_(True)
         prediction = denoiser(State.cat(points), times, repeated(features, state.batch_size, 3))

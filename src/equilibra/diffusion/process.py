@@ -109,6 +109,10 @@ class Process:
         ]
         return torch.stack(parts).sum(0)
 
+    def retract(self, state: State, steps: Mapping[str, Tensor]) -> State:
+        """Returns the State reached along tangent vectors, one for each field that moves."""
+        return state.replace(**{name: self.fields[name].space.retract(state.fields[name], v) for name, v in steps.items()})
+
     def clean(self, state: State) -> State:
         """Projects every field on its Space."""
         return state.replace(

@@ -98,11 +98,11 @@ def _twist(denoiser: Denoiser, state: State, t: Tensor, guides: Sequence[Guide],
     steering = [guide for guide in guides if guide.property.differentiable]
     with torch.set_grad_enabled(bool(steering)):
         starts = {name: _still(process, state, name) for name in process.moving}
-        moved = _moved(process, state, starts)
+        moved = process.retract(state, starts)
         displacements = dict(denoiser(moved, t).displacements)
-        clean = denoised(process, moved, displacements)
+        clean = process.retract(moved, displacements)
         ends = {name: _still(process, state, name) for name in process.moving}
-        clean = _moved(process, clean, ends)
+        clean = process.retract(clean, ends)
         # SO(3) and tori: both gradients are tangent vectors in the frame that their field's displacements have
         leaves = [*starts.values(), *ends.values()]
         found = []
@@ -144,11 +144,6 @@ def _twist(denoiser: Denoiser, state: State, t: Tensor, guides: Sequence[Guide],
     )
 
 
-def denoised(process: Process, state: State, displacements: Mapping[str, Tensor]) -> State:
-    r"""Returns the denoised estimate :math:`\exp_x(\delta)` of every moving field: the posterior mean on flat Spaces."""
-    return _moved(process, state, displacements)
-
-
 def log_likelihood(guides: Sequence[Guide], state: State) -> tuple[Tensor, tuple[Tensor, ...]]:
     """Returns the exact log-likelihood (batch,) of clean States, in float64, and the value (batch,) of each guide's property."""
     total = torch.zeros(state.batch_size, dtype=torch.float64, device=state.device)
@@ -165,10 +160,6 @@ def _still(process: Process, state: State, name: str) -> Tensor:
     """Returns the zero tangent vector of a field, with a gradient."""
     x = state.fields[name].detach()
     return torch.zeros_like(process.fields[name].space.log(x, x)).requires_grad_()
-
-
-def _moved(process: Process, state: State, steps: Mapping[str, Tensor]) -> State:
-    return state.replace(**{name: process.fields[name].space.retract(state.fields[name], v) for name, v in steps.items()})
 
 
 def _fade(process: Process, state: State, t: Tensor) -> Tensor:

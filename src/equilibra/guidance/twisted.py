@@ -31,10 +31,10 @@ from equilibra.diffusion.space import expand
 from equilibra.energies.resampling import resample_groups
 from equilibra.errors import DivergenceError, InputError
 from equilibra.guidance.guide import Guide
-from equilibra.guidance.twist import Twist, denoised, log_likelihood, twist_at
+from equilibra.guidance.twist import Twist, log_likelihood, twist_at
 from equilibra.sampling.dpm_solver import Past, extrapolate
 from equilibra.sampling.grid import Level
-from equilibra.sampling.sampler import move, times
+from equilibra.sampling.sampler import times
 from equilibra.sampling.sde_dpm_solver import drift_and_noise
 from equilibra.state.state import State
 
@@ -115,7 +115,7 @@ def draw_guided(
             twist = twist_at(denoiser, state, times(level, state), guides, at_once=at_once)
             if external and number and number % external_every == 0:
                 power = (number / last) ** 2
-                outside = power * log_likelihood(external, denoised(process, state, twist.displacements))[0]
+                outside = power * log_likelihood(external, process.retract(state, twist.displacements))[0]
             log_w, known = log_w + twist.log_twist + outside - known, twist.log_twist + outside
             log_w, index, poor = _resampled(log_w, resample_below, generator, number)
             if poor:
@@ -148,7 +148,7 @@ def _step(
     """Takes one step of SDE-DPM-Solver++(2M) about the steered mean; returns the log-ratio (batch,) of the model's noise to the steered one, too."""
     process = denoiser.process
     log_ratio = torch.zeros(state.batch_size, dtype=torch.float64, device=state.device)
-    means = twist.displacements if target.clean else extrapolate(twist.displacements, level, target, past)
+    means = extrapolate(twist.displacements, level, target, past)
     steps = {}
     for name, delta in means.items():
         space, x, mask = process.fields[name].space, state.fields[name], state.mask(name)
@@ -167,7 +167,7 @@ def _step(
             steps[name] = steps[name] + shift
             wide = shift.double()
             log_ratio = log_ratio - space.inner(noise.double(), wide) / up - 0.5 * space.inner(wide, wide) / up**2
-    return process.clean(move(denoiser, state, steps)), log_ratio, Past(level, twist.displacements, steps)
+    return process.clean(process.retract(state, steps)), log_ratio, Past(level, twist.displacements, steps)
 
 
 def _resampled(log_w: Tensor, below: float, generator: Generator, number: int) -> tuple[Tensor, Tensor, int]:

@@ -18,7 +18,7 @@ from torch import Generator, Tensor
 
 from equilibra.diffusion.denoiser import Denoiser
 from equilibra.sampling.grid import Level
-from equilibra.sampling.sampler import Sampler, move, times
+from equilibra.sampling.sampler import Sampler, times
 from equilibra.state.state import State
 
 
@@ -46,8 +46,8 @@ class Past:
 
 
 def extrapolate(displacements: Mapping[str, Tensor], level: Level, target: Level, past: Past | None) -> Mapping[str, Tensor]:
-    """Returns the displacements to the extrapolated posterior mean; see the module. Without a past, those that are given."""
-    if past is None:
+    """Returns the displacements to the extrapolated posterior mean; see the module. Without a past, and to the clean end, those that are given."""
+    if past is None or target.clean:
         return displacements
     result = {}
     for name, delta in displacements.items():
@@ -72,8 +72,8 @@ class DPMSolver2M(Sampler):
         self, denoiser: Denoiser, state: State, level: Level, target: Level, *, memory: Any, generator: Generator
     ) -> tuple[State, Any]:
         displacements = denoiser(state, times(level, state)).displacements
-        extrapolated = displacements if target.clean else extrapolate(displacements, level, target, memory)
+        extrapolated = extrapolate(displacements, level, target, memory)
         steps = {
             name: target.finish * (1.0 - target.sigma[name] / level.sigma[name]) * delta for name, delta in extrapolated.items()
         }
-        return move(denoiser, state, steps), Past(level, displacements, steps)
+        return denoiser.process.retract(state, steps), Past(level, displacements, steps)

@@ -15,7 +15,7 @@ from torch import Generator
 from equilibra.diffusion.denoiser import Denoiser
 from equilibra.errors import ConfigError
 from equilibra.sampling.grid import Level
-from equilibra.sampling.sampler import Sampler, move, times
+from equilibra.sampling.sampler import Sampler, times
 from equilibra.state.state import State
 
 
@@ -57,5 +57,5 @@ class LangevinCorrected(Sampler):
                 space = denoiser.process.fields[name].space
                 noise = space.tangent_noise(state.fields[name], state.mask(name), generator=generator)
                 steps[name] = self.step_size * delta + math.sqrt(2.0 * self.step_size) * target.sigma[name] * noise
-            state = denoiser.process.clean(move(denoiser, state, steps))
+            state = denoiser.process.clean(denoiser.process.retract(state, steps))
         return state, None

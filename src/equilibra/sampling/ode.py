@@ -15,7 +15,7 @@ from torch import Generator
 
 from equilibra.diffusion.denoiser import Denoiser
 from equilibra.sampling.grid import Level
-from equilibra.sampling.sampler import Sampler, move, times
+from equilibra.sampling.sampler import Sampler, times
 from equilibra.state.state import State
 
 
@@ -35,7 +35,7 @@ class Euler(Sampler):
     ) -> tuple[State, Any]:
         prediction = denoiser(state, times(level, state))
         steps = {n: target.finish * (1.0 - target.sigma[n] / level.sigma[n]) * d for n, d in prediction.displacements.items()}
-        return move(denoiser, state, steps), None
+        return denoiser.process.retract(state, steps), None
 
 
 @dataclass(frozen=True)
@@ -53,8 +53,8 @@ class Heun(Sampler):
         self, denoiser: Denoiser, state: State, level: Level, target: Level, *, memory: Any, generator: Generator
     ) -> tuple[State, Any]:
         first = denoiser(state, times(level, state)).displacements
-        trial = move(
-            denoiser, state, {n: target.finish * (1.0 - target.sigma[n] / level.sigma[n]) * d for n, d in first.items()}
+        trial = denoiser.process.retract(
+            state, {n: target.finish * (1.0 - target.sigma[n] / level.sigma[n]) * d for n, d in first.items()}
         )
         if target.clean:
             return trial, None
@@ -63,4 +63,4 @@ class Heun(Sampler):
             n: 0.5 * (level.sigma[n] - target.sigma[n]) * (first[n] / level.sigma[n] + second[n] / target.sigma[n])
             for n in first
         }
-        return move(denoiser, state, steps), None
+        return denoiser.process.retract(state, steps), None

@@ -2,7 +2,7 @@
 
 import itertools
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -105,9 +105,3 @@ def draw(
 def times(level: Level, state: State) -> Tensor:
     """Returns the time of a level for each batch element, with shape (batch,)."""
     return torch.full((state.batch_size,), level.t, dtype=state.dtype, device=state.device)
-
-
-def move(denoiser: Denoiser, state: State, steps: Mapping[str, Tensor]) -> State:
-    """Returns the State reached along tangent vectors, one per moving field."""
-    fields = denoiser.process.fields
-    return state.replace(**{name: fields[name].space.retract(state.fields[name], v) for name, v in steps.items()})

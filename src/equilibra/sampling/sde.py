@@ -21,7 +21,7 @@ from torch import Generator
 from equilibra.diffusion.denoiser import Denoiser
 from equilibra.errors import ConfigError
 from equilibra.sampling.grid import Level
-from equilibra.sampling.sampler import Sampler, move, times
+from equilibra.sampling.sampler import Sampler, times
 from equilibra.state.state import State
 
 
@@ -59,4 +59,4 @@ class ReverseDiffusion(Sampler):
                 space = denoiser.process.fields[name].space
                 noise = space.tangent_noise(state.fields[name], state.mask(name), generator=generator)
                 steps[name] = steps[name] + up * noise
-        return move(denoiser, state, steps), None
+        return denoiser.process.retract(state, steps), None

@@ -17,7 +17,7 @@ from torch import Generator
 from equilibra.diffusion.denoiser import Denoiser
 from equilibra.sampling.dpm_solver import Past, extrapolate
 from equilibra.sampling.grid import Level
-from equilibra.sampling.sampler import Sampler, move, times
+from equilibra.sampling.sampler import Sampler, times
 from equilibra.state.state import State
 
 
@@ -36,7 +36,7 @@ class SDEDPMSolver2M(Sampler):
         self, denoiser: Denoiser, state: State, level: Level, target: Level, *, memory: Any, generator: Generator
     ) -> tuple[State, Any]:
         displacements = denoiser(state, times(level, state)).displacements
-        extrapolated = displacements if target.clean else extrapolate(displacements, level, target, memory)
+        extrapolated = extrapolate(displacements, level, target, memory)
         steps = {}
         for name, delta in extrapolated.items():
             drift, up = drift_and_noise(level, target, name)
@@ -45,7 +45,7 @@ class SDEDPMSolver2M(Sampler):
                 space = denoiser.process.fields[name].space
                 noise = space.tangent_noise(state.fields[name], state.mask(name), generator=generator)
                 steps[name] = steps[name] + up * noise
-        return move(denoiser, state, steps), Past(level, displacements, steps)
+        return denoiser.process.retract(state, steps), Past(level, displacements, steps)
 
 
 def drift_and_noise(level: Level, target: Level, name: str) -> tuple[float, float]:

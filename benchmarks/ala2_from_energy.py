@@ -2,10 +2,12 @@ r"""Figure 5 of docs/results.md: alanine dipeptide from its energy, starting fro
 
     python benchmarks/ala2_from_energy.py start md/ -o start/
     python benchmarks/ala2_from_energy.py train start/ -o run/
-    python benchmarks/ala2_from_energy.py measure run/model --reference reference/ -o measured/
+    python benchmarks/ala2_from_energy.py refine run/ -o refined/
+    python benchmarks/ala2_from_energy.py measure refined/model --reference reference/ -o measured/
 
-`start` takes 400 frames with phi < 0 of a simulation; `train` knows nothing else but the energy; `measure` compares with a simulation of at least two independent
-runs (`equilibra simulate ACE-ALA-NME --runs 2 --replica-exchange 5 --top-temperature 650`), whose frames were not used. Training stops and goes on.
+`start` takes 400 frames with phi < 0 of a simulation; `train` knows nothing else but the energy; `refine` goes on from its model and the last frames of its walkers,
+with four times as many walkers; `measure` compares with a simulation of at least two independent runs
+(`equilibra simulate ACE-ALA-NME --runs 2 --replica-exchange 5 --top-temperature 650`), whose frames were not used. Training stops and goes on.
 """
 
 from __future__ import annotations
@@ -27,12 +29,14 @@ from equilibra.analysis.torus_w2 import torus_w2
 from equilibra.data.trajectory import TrajectoryFiles
 from equilibra.geometry.internal_coordinates import dihedrals
 from equilibra.memory import keep_freed_memory
+from equilibra.systems.model import Model
 from equilibra.systems.molecule.files import write_frames
 from equilibra.systems.molecule.runs import load_runs
 from equilibra.systems.molecule.system import molecule_system
 from equilibra.systems.molecule.torsions import torsion_quadruples
 from equilibra.train.config import TrainConfig
 from equilibra.train.energy import EnergyProgress
+from equilibra.train.energy_config import EnergyConfig
 from equilibra.train.molecule_energy import MOLECULE, train_molecule_on_energy
 
 ENERGY = "amber99sbildn-obc"
@@ -50,6 +54,9 @@ TRAIN = TrainConfig(
     checkpoint_every=250,
 )
 
+REFINE = dataclasses.replace(CONFIG, rounds=3, columns=128, sweeps=3000, every=6)
+REFINE_TRAIN = dataclasses.replace(TRAIN, steps=12_000, learning_rate=5e-4)
+
 
 def start(simulation: Path, out: Path) -> None:
     """Writes frames of the basin phi < 0, evenly over the first run."""
@@ -65,6 +72,27 @@ def start(simulation: Path, out: Path) -> None:
 
 def train(folder: Path, out: Path, threads: int) -> None:
     """Trains from the energy; the same call goes on."""
+    _train(out, threads, CONFIG, TRAIN, TrajectoryFiles(topology=folder / "start.pdb", trajectories=(folder / "start.dcd",)))
+
+
+def refine(run: Path, out: Path, threads: int) -> None:
+    """Goes on from a trained model and the last frames of its walkers, with more walkers; the same call goes on."""
+    walkers = load_runs(run / "walkers")
+    last = np.concatenate([part.positions[-REFINE.columns * REFINE.rungs // len(walkers) :] for part in walkers])
+    # a walker's frames lie one after another; each rung shall start from all of them
+    last = np.random.default_rng(0).permutation(last)
+    begin = out.with_name(f"{out.name}-start")
+    if not begin.exists():
+        begin.mkdir(parents=True)
+        write_frames(begin / "start.pdb", last[:1], walkers[0].system)
+        write_frames(begin / "start.dcd", last, walkers[0].system)
+    files = TrajectoryFiles(topology=begin / "start.pdb", trajectories=(begin / "start.dcd",))
+    _train(out, threads, REFINE, REFINE_TRAIN, files, equilibra.load(run / "model"))
+
+
+def _train(
+    out: Path, threads: int, config: EnergyConfig, train: TrainConfig, files: TrajectoryFiles, weights: Model | None = None
+) -> None:
     keep_freed_memory()
     torch.set_num_threads(threads)
     begin, last = time.perf_counter(), [0.0]
@@ -78,11 +106,12 @@ def train(folder: Path, out: Path, threads: int) -> None:
         "ACE-ALA-NME",
         out,
         ENERGY,
-        CONFIG,
-        dataclasses.replace(TRAIN, threads=threads),
+        config,
+        dataclasses.replace(train, threads=threads),
         name="molecule-ala2",
         temperature=300.0,
-        start=[TrajectoryFiles(topology=folder / "start.pdb", trajectories=(folder / "start.dcd",))],
+        start=[files],
+        weights=weights,
         progress=report,
     )
     print(model.card.to_text())
@@ -196,6 +225,10 @@ def main() -> None:
     second.add_argument("folder", type=Path)
     second.add_argument("-o", "--out", type=Path, required=True)
     second.add_argument("--threads", type=int, default=1)
+    between = commands.add_parser("refine")
+    between.add_argument("run", type=Path)
+    between.add_argument("-o", "--out", type=Path, required=True)
+    between.add_argument("--threads", type=int, default=1)
     third = commands.add_parser("measure")
     third.add_argument("name")
     third.add_argument("--reference", type=Path, required=True)
@@ -206,7 +239,7 @@ def main() -> None:
     third.add_argument("--seeds", type=int, default=3)
     third.add_argument("--threads", type=int, default=2)
     options = vars(parser.parse_args())
-    {"start": start, "train": train, "measure": measure}[options.pop("command")](**options)
+    {"start": start, "train": train, "refine": refine, "measure": measure}[options.pop("command")](**options)
 
 
 if __name__ == "__main__":

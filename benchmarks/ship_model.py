@@ -3,7 +3,7 @@ r"""Turns a trained run into a shipped model: adds the card, and the compact ref
     python benchmarks/ship_model.py run/ --card benchmarks/cards/molecule-ala2.json --reference md/trajectory-2.dcd md/trajectory-3.dcd \\
         --topology md/topology.pdb --label "OpenMM, independent replica-exchange runs"
 
-The reference must be frames that were not used in training.
+The reference must be frames that were not used in training. Without `--reference` the one that lies beside the shipped model stays.
 """
 
 from __future__ import annotations
@@ -27,11 +27,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path, help="folder of `equilibra train`")
     parser.add_argument("--card", type=Path, required=True, help="JSON with the keys name, sampler and card")
-    parser.add_argument("--reference", type=Path, nargs="+", required=True)
-    parser.add_argument("--topology", type=Path, required=True)
-    parser.add_argument("--label", required=True)
+    parser.add_argument("--reference", type=Path, nargs="+", default=[])
+    parser.add_argument("--topology", type=Path)
+    parser.add_argument("--label")
     parser.add_argument("--frames", type=int, default=10_000, help="frames of the reference that are kept")
     arguments = parser.parse_args()
+    if arguments.reference and not (arguments.topology and arguments.label):
+        parser.error("--reference needs --topology and --label")
 
     values = json.loads(arguments.card.read_text(encoding="utf-8"))
     model = dataclasses.replace(
@@ -42,10 +44,11 @@ def main() -> None:
     )
     folder = WEIGHTS / model.name
     model.save(folder)
-    system = molecule_system(arguments.topology)
-    frames = np.concatenate([read_frames(path, system.topology)[0] for path in arguments.reference])
-    chosen = np.sort(np.random.default_rng(0).choice(len(frames), min(arguments.frames, len(frames)), replace=False))
-    write_reference(folder / FILE, frames[chosen], system, arguments.label)
+    if arguments.reference:
+        system = molecule_system(arguments.topology)
+        frames = np.concatenate([read_frames(path, system.topology)[0] for path in arguments.reference])
+        chosen = np.sort(np.random.default_rng(0).choice(len(frames), min(arguments.frames, len(frames)), replace=False))
+        write_reference(folder / FILE, frames[chosen], system, arguments.label)
     print(f"{folder}: {sum(path.stat().st_size for path in folder.iterdir()) / 2**20:.1f} MiB")
 
 

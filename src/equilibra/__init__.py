@@ -14,11 +14,14 @@ if TYPE_CHECKING:
     from equilibra.report.evaluation import evaluate
     from equilibra.report.free_energies import free_energy
     from equilibra.report.from_ensemble import write_report
+    from equilibra.systems.adsorbate.system import AdsorbateSystem
     from equilibra.systems.crystal.density import crystal_log_density
     from equilibra.systems.model import Model, load, shipped
     from equilibra.systems.molecule.density import log_density
     from equilibra.systems.molecule.simulate import simulate
     from equilibra.systems.paths import interpolate
+    from equilibra.train.adsorbate import AdsorbateEntry, train_adsorbate
+    from equilibra.train.adsorbate_energy import train_adsorbate_on_energy
     from equilibra.train.crystal import CrystalEntry, train_crystal
     from equilibra.train.molecule import fine_tune, train_molecule
     from equilibra.train.molecule_energy import train_molecule_on_energy
@@ -28,6 +31,8 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _LAZY = {
+    "AdsorbateEntry": "equilibra.train.adsorbate",
+    "AdsorbateSystem": "equilibra.systems.adsorbate.system",
     "CrystalEntry": "equilibra.train.crystal",
     "Model": "equilibra.systems.model",
     "ProteinEnergy": "equilibra.train.protein_energy",
@@ -42,6 +47,8 @@ _LAZY = {
     "log_density": "equilibra.systems.molecule.density",
     "shipped": "equilibra.systems.model",
     "simulate": "equilibra.systems.molecule.simulate",
+    "train_adsorbate": "equilibra.train.adsorbate",
+    "train_adsorbate_on_energy": "equilibra.train.adsorbate_energy",
     "train_crystal": "equilibra.train.crystal",
     "train_molecule": "equilibra.train.molecule",
     "train_molecule_on_energy": "equilibra.train.molecule_energy",
@@ -50,6 +57,8 @@ _LAZY = {
 }
 
 __all__ = [
+    "AdsorbateEntry",
+    "AdsorbateSystem",
     "CrystalEntry",
     "Model",
     "ProteinEnergy",
@@ -65,6 +74,8 @@ __all__ = [
     "log_density",
     "shipped",
     "simulate",
+    "train_adsorbate",
+    "train_adsorbate_on_energy",
     "train_crystal",
     "train_molecule",
     "train_molecule_on_energy",

@@ -100,7 +100,7 @@ def test_a_guided_run_is_not_taken_for_another(run, refuses, model_folder, exact
         ([*GUIDE, "--churn", 0.5], "sampler 'sde2m' cannot be combined with churn"),
         ([*GUIDE, "--block-size", 1], "a guided block is one population"),
         (["--guide-external", "distance:1,2=1.5", "--uncorrected"], "steers by weights alone"),
-        (["--strength", 2], "--strength: has an effect with --guide only"),
+        (["--strength", 2], "--strength: has an effect with --guide or --label only"),
         (["--uncorrected"], "--uncorrected: has an effect with --guide only"),
     ],
 )

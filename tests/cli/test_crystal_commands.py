@@ -117,7 +117,7 @@ def test_a_report_is_written_again(run, refuses, trained, tmp_path):
     page = (out / "report.html").read_text()
     assert "CRYST1" in page
     assert f"grey: {out / 'samples.extxyz'}" in page
-    assert "for molecules" in refuses("density", out, "-o", tmp_path / "density")
+    assert "for molecules" in refuses("free-energy", out, "--cv", "volume", "--states", "volume<10", "volume>10")
 
 
 def test_structures_are_converted_without_duplicates(run, refuses, tmp_path):

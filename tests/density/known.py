@@ -159,3 +159,24 @@ def network(tokens=4, seed=0):
 def positions(batch, tokens=4, seed=0):
     x = torch.randn(batch, tokens, 3, generator=seeded(seed), dtype=torch.float64)
     return State({"pos": x - x.mean(1, keepdim=True)})
+
+
+def pose(weights):
+    """Poses of a ligand: two modes of shift, turn and two torsions that exclude each other."""
+    turns = torch.stack([so3.exp(tensor([0.5, -1.0, 0.3])), so3.exp(tensor([-0.8, 0.2, 2.0]))])[:, None]
+    return JointDistribution(
+        tensor(list(weights)),
+        {
+            "shift": GaussianComponents(tensor([[[0.8, -0.4, 0.0]], [[-1.0, 0.6, 0.4]]]), tensor([0.4, 0.3])),
+            "turn": IGSO3Components(turns, tensor([0.4, 0.3])),
+            "torsions": WrappedNormalComponents(
+                tensor([[[1.0], [-2.8]], [[-1.2], [0.4]]]), tensor([0.4, 0.5]), space=Torus(period=2 * math.pi)
+            ),
+        },
+        {
+            "shift": VarianceExploding(sigma_min=0.05, sigma_max=8.0),
+            "turn": VarianceExploding(sigma_min=0.05, sigma_max=2.5),
+            "torsions": VarianceExploding(sigma_min=0.05, sigma_max=5.0),
+        },
+        log_z=1.3,
+    )

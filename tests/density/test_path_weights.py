@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from known import WIDE, centred, harmonic, rotations, seeded, tensor
+from known import WIDE, centred, harmonic, pose, relative, seeded, tensor
 
 from equilibra.density.path_weights import draw_weighted, elbo, eubo, fit_variances, path_kernels, reverse_weights
 from equilibra.diffusion.schedule import VarianceExploding
@@ -110,6 +110,31 @@ def test_log_z_is_unbiased_and_its_error_honest():
     assert abs(float(ratios.mean()) - 1) < 4 * float(ratios.std()) / math.sqrt(20)
 
 
+@pytest.mark.parametrize("wrong", [False, True])
+def test_shift_turn_and_torsions_together(wrong):
+    """Heat kernels on R^3 x SO(3) x T^2, of an exact model and of one that believes in other weights: log Z of the target is unbiased, its error honest."""
+    target, model = pose((0.7, 0.3)), pose((0.4, 0.6) if wrong else (0.7, 0.3))
+    n = 1500
+    kernels = path_kernels(model.process, grid(model, 24))
+    kernels = fit_variances(model, model.sample(400, generator=seeded(5)), kernels, generator=seeded(6))
+    drawn = draw_weighted(model, model.sample(n, generator=seeded(7)), kernels, target.reduced_energy, generator=seeded(8))
+    back = reverse_weights(model, target.sample(n, generator=seeded(9)), kernels, target.reduced_energy, generator=seeded(10))
+    w = torch.exp(drawn.log_weights - target.log_z)
+    assert abs(float(w.mean()) - 1.0) < 4 * float(w.std()) / math.sqrt(n)
+    if not wrong:
+        assert float(w.std()) < 1.8
+    assert elbo(drawn).value - 4 * elbo(drawn).error < target.log_z < eubo(back).value + 4 * eubo(back).error
+    # detailed balance: E over the target of 1/w is 1/Z
+    inverse = torch.exp(target.log_z - back.log_weights)
+    assert abs(float(inverse.mean()) - 1.0) < 4 * float(inverse.std()) / math.sqrt(n)
+    # weighted averages are those of the target
+    mode = target.responsibilities(drawn.state)[:, 0]
+    mean = float((w * mode).sum() / w.sum())
+    error = float(torch.sqrt((w**2 * (mode - mean) ** 2).sum()) / w.sum())
+    assert abs(mean - 0.7) < 4 * error
+    assert error < 0.06
+
+
 def test_padding_does_not_matter():
     target = harmonic(3)
 
@@ -147,9 +172,9 @@ def test_padding_does_not_matter():
 
 
 def test_what_cannot_be():
-    turning = rotations()
-    with pytest.raises(SpaceError, match=r"on SO3, expected flat fields; use density\.flow"):
-        path_kernels(turning.process, grid(turning, 5))
+    several = relative()
+    with pytest.raises(SpaceError, match=r"on Torus has no density of its own; use density\.flow"):
+        path_kernels(several.process, grid(several, 5))
     model = TestF22.model
     with pytest.raises(ConfigError, match=r"posterior.*forward"):
         path_kernels(model.process, grid(model, 5), variance="best")

@@ -9,7 +9,8 @@ from equilibra.diffusion.conservative import ConservativeDenoiser
 from equilibra.diffusion.fokker_planck import log_density_residual
 from equilibra.diffusion.process import Field, Process
 from equilibra.diffusion.schedule import VarianceExploding, VarianceLinear
-from equilibra.diffusion.space import SO3, CentredEuclidean, Euclidean, Slab, SymmetricMatrices, Torus
+from equilibra.diffusion.slab import Slab
+from equilibra.diffusion.space import SO3, CentredEuclidean, Euclidean, SymmetricMatrices, Torus
 from equilibra.errors import SpaceError
 from equilibra.geometry import so3
 from equilibra.sampling.choose import SamplerConfig

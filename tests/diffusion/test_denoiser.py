@@ -9,7 +9,8 @@ from torch import nn
 from equilibra.diffusion.denoiser import BoundDenoiser, NetworkDenoiser, Prediction, preconditioning
 from equilibra.diffusion.process import Field, Process
 from equilibra.diffusion.schedule import VarianceExploding, VarianceLinear
-from equilibra.diffusion.space import SO3, CentredEuclidean, Euclidean, Fixed, Slab, SymmetricMatrices, Torus
+from equilibra.diffusion.slab import Slab
+from equilibra.diffusion.space import SO3, CentredEuclidean, Euclidean, Fixed, SymmetricMatrices, Torus, edm_preconditioning
 from equilibra.errors import ConfigError, SpaceError
 from equilibra.geometry import so3
 from equilibra.state import Features, State
@@ -138,12 +139,14 @@ def test_network_sees_scaled_inputs_and_levels():
     assert torch.allclose(network.inputs["pos"], state.fields["pos"] / torch.sqrt(sigma**2 + 4.0)[:, None, None])
     assert network.levels.shape == (2, 3)
     assert torch.allclose(network.levels[:, 0], 0.25 * torch.log(sigma / 2.0))
-    # outputs are tangent vectors: mean-free, symmetric; heights keep their scale where the plane has forgotten
+    # outputs are tangent vectors: mean-free, symmetric; heights are pulled to the middle, the plane has none
     assert float(got["pos"].sum(1).abs().max()) < 1e-12
     assert torch.allclose(got["cell"], got["cell"].transpose(1, 2))
-    wide = process.sigma("above", t)
-    assert torch.allclose(got["above"][..., 2], wide[:, None] * raw["above"][..., 2])
-    assert float(got["above"][1, :, :2].abs().max()) < 1e-9
+    wide = process.sigma("above", t)[:, None]
+    assert torch.allclose(got["above"][..., :2], wide[..., None] * raw["above"][..., :2])
+    line = edm_preconditioning(wide, 0.5)
+    height = state.fields["above"][..., 2]
+    assert torch.allclose(got["above"][..., 2], line.c_shift * height + line.c_out * raw["above"][..., 2])
 
 
 def test_padded_items_get_no_displacement():

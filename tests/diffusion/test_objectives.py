@@ -17,7 +17,8 @@ from equilibra.sampling.choose import SamplerConfig
 from equilibra.sampling.grid import GridConfig, noise_grid
 from equilibra.sampling.sampler import draw
 from equilibra.state import Features, State
-from equilibra.testing import GaussianMixture
+from equilibra.testing import GaussianMixture, JointDistribution
+from equilibra.testing.curved_components import IGSO3Components, WrappedNormalComponents
 
 SCHEDULE = VarianceExploding(sigma_min=0.01, sigma_max=10.0)
 A, B, TAU = 0.8, 0.6, 0.7  # fact F18 of the theory: x_t = a x_0 + b eps, data of the standard deviation tau
@@ -240,10 +241,38 @@ def test_noise_levels_depend_on_the_generator_alone():
         NoiseLevels(width=-1.0)
 
 
-def test_forces_are_refused_on_curved_spaces_and_need_classes():
-    curved = Process({"x": Field(space=SO3(), schedule=VarianceExploding(sigma_min=0.02, sigma_max=3.0))})
-    with pytest.raises(ConfigError, match="flat"):
-        ScoreMatching(curved, NoiseLevels(), forces=True)
+@pytest.mark.parametrize("sigma", [0.1, 0.6])
+def test_forces_teach_the_score_on_rotations_and_torsions(sigma):
+    """Fact F19 for the mixture's own formula: sigma^2 s0(x0) has the conditional mean sigma^2 s(x_t) on SO(3) and on the torus."""
+    turns = torch.stack([so3.exp(torch.tensor([0.5, -1.0, 0.3])), so3.exp(torch.tensor([-0.8, 0.2, 2.0]))])[:, None].double()
+    angles = torch.tensor([[[1.0]], [[-1.2]]], dtype=torch.float64)
+    schedule = VarianceExploding(sigma_min=0.05, sigma_max=5.0)
+    weights = torch.tensor([0.6, 0.4])
+    laws = {
+        "turn": IGSO3Components(turns, torch.tensor([0.5, 0.7])),
+        "torsions": WrappedNormalComponents(angles, torch.tensor([0.6, 0.5]), space=Torus(period=2 * math.pi)),
+    }
+    d = JointDistribution(weights, laws, schedule)
+    n = 20_000
+    clean = d.sample(n, generator=seeded(3))
+    t = schedule.time(torch.full((n,), sigma, dtype=torch.float64))
+    noisy = d.process.noise(clean, t, generator=seeded(4))
+    little = schedule.time(torch.full((n,), 1e-3, dtype=torch.float64))
+    data = {name: value / 1e-6 for name, value in d(clean, little).displacements.items()}
+    exact = d(noisy, t).displacements
+    for name, expected in exact.items():
+        residual = sigma**2 * data[name] - expected
+        mean, error = residual.mean(0), residual.std(0) / math.sqrt(n)
+        assert ((mean / error).abs() < 4).all()
+        for share, holds in ((1.0, True), (0.5, False)):  # forces of half the strength must not pass
+            product = ((share * sigma**2 * data[name] - expected) * expected).flatten(1).sum(1)
+            assert (abs(float(product.mean())) < 4 * float(product.std()) / math.sqrt(n)) is holds
+
+
+def test_forces_are_refused_where_the_origin_is_arbitrary_and_need_classes():
+    relative = Process({"x": Field(space=Torus(centred=True), schedule=VarianceExploding(sigma_min=0.02, sigma_max=3.0))})
+    with pytest.raises(ConfigError, match="arbitrary"):
+        ScoreMatching(relative, NoiseLevels(), forces=True)
     d = gaussian([TAU])
     batch = batch_of(d, 10, seeded(0))
     bare = TrainingBatch(batch.state, batch.features, batch.forces, None)

@@ -7,7 +7,8 @@ import torch
 
 from equilibra.diffusion.process import Field, Process
 from equilibra.diffusion.schedule import VarianceExploding, VarianceLinear, VarianceSigmoid
-from equilibra.diffusion.space import SO3, CentredEuclidean, Euclidean, Fixed, Slab, SymmetricMatrices, Torus
+from equilibra.diffusion.slab import Slab
+from equilibra.diffusion.space import SO3, CentredEuclidean, Euclidean, Fixed, SymmetricMatrices, Torus
 from equilibra.errors import ConfigError, SpaceError
 from equilibra.geometry import so3
 from equilibra.state import State

@@ -12,12 +12,12 @@ from equilibra.sampling.choose import SamplerConfig
 from equilibra.sampling.grid import GridConfig
 from equilibra.state import State
 from equilibra.systems.card import Card
+from equilibra.systems.conformation_checks import check
 from equilibra.systems.model import Model
 from equilibra.systems.molecule.domain import elements, identifier
 from equilibra.systems.molecule.energy import conformers, energy_names, molecule_energy
 from equilibra.systems.molecule.network import FIELD, molecule_denoiser, molecule_network_config, molecule_process
 from equilibra.systems.molecule.system import molecule_system
-from equilibra.systems.molecule.validity import check
 from equilibra.systems.scope import Scope
 
 WIDTH = 0.02

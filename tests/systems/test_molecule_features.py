@@ -6,8 +6,8 @@ import torch
 from rdkit import Chem
 
 from equilibra.errors import InputError
+from equilibra.systems.chemical_graph import MAX_PATH
 from equilibra.systems.molecule import NODE_VOCABULARY, PAIR_VOCABULARY, featurise, molecule_system
-from equilibra.systems.molecule.featurise import MAX_PATH
 
 MOLECULES = [
     "ACE-ALA-NME",

@@ -8,8 +8,8 @@ from rdkit import Chem
 from rdkit.Chem import rdDistGeom, rdForceFieldHelpers, rdMolTransforms
 
 from equilibra.errors import ShapeError
+from equilibra.systems.conformation_checks import CHECKS
 from equilibra.systems.molecule import check, molecule_system
-from equilibra.systems.molecule.validity import CHECKS
 
 
 def conformers(system, count):
@@ -140,7 +140,7 @@ def test_frames_are_judged_one_by_one_whatever_the_block(monkeypatch):
     rng = np.random.default_rng(1)
     frames = system.reference + 0.1 * rng.normal(size=(50, 22, 3))
     whole = check(frames, system)
-    monkeypatch.setattr("equilibra.systems.molecule.validity._PAIRS_AT_ONCE", 1000)
+    monkeypatch.setattr("equilibra.systems.conformation_checks._PAIRS_AT_ONCE", 1000)
     parts = check(frames, system)
     np.testing.assert_array_equal(whole.passed, parts.passed)
     assert [whole.reasons(i) for i in range(50)] == [parts.reasons(i) for i in range(50)]

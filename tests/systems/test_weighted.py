@@ -216,10 +216,10 @@ def test_wrong_options_are_refused_before_any_work(ethane, tmp_path, options, er
     assert not (tmp_path / "run").exists()
 
 
-def test_a_model_without_temperature_and_a_curved_space_are_refused(ethane):
+def test_a_model_without_temperature_and_noise_without_a_density_are_refused(ethane):
     with pytest.raises(InputError, match="has none"):
         make(ethane, temperature=None).sample(ethane, 5, energy="mmff94")
-    angles = Process({"phi": Field(space=Torus(), schedule=VarianceExploding(sigma_min=0.01, sigma_max=10.0))})
+    angles = Process({"phi": Field(space=Torus(centred=True), schedule=VarianceExploding(sigma_min=0.01, sigma_max=10.0))})
     with pytest.raises(SpaceError, match="path weights"):
         weighted.path_of(angles, 10)
 

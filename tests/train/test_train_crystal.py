@@ -39,7 +39,7 @@ def test_sets_are_mixed_by_their_weights(carbon, tmp_path, caplog):
             "{", '{"flat": ' + repr(poscar(diamond()).replace("1.7835", "0.0000")).replace("'", '"') + ", ", 1
         )
     )
-    data = crystal_data([CrystalEntry(data=carbon), CrystalEntry(data=path, weight=3.0)])
+    data, _ = crystal_data([CrystalEntry(data=carbon), CrystalEntry(data=path, weight=3.0)])
     assert [entry.system.formula for entry in data.entries] == ["C2", "C4", "NaCl"]
     assert data.weights == pytest.approx([0.5, 0.5, 3.0])
     assert "1 records were left out" in caplog.text
@@ -58,11 +58,11 @@ def test_sets_are_mixed_by_their_weights(carbon, tmp_path, caplog):
 def test_moments_of_cells():
     cube = Structure(numbers=np.array([6]), frac=np.zeros((1, 3)), cell=2.0 * np.eye(3))
     other = dataclasses.replace(cube, cell=2.5 * np.eye(3))
-    centre, scale = cell_moments(crystal_data([CrystalEntry(data=[cube, other])]))
+    centre, scale = cell_moments(crystal_data([CrystalEntry(data=[cube, other])])[0])
     assert centre == 2.25
     # of the six axes of a symmetric matrix the diagonal ones vary
     assert scale == pytest.approx((3 * 0.25**2 / 6) ** 0.5, abs=1e-4)
-    assert cell_moments(crystal_data([CrystalEntry(data=[cube])])) == (2.0, 0.02)
+    assert cell_moments(crystal_data([CrystalEntry(data=[cube])])[0]) == (2.0, 0.02)
 
 
 def test_a_training_ends_in_a_model_that_samples(tiny, tmp_path):

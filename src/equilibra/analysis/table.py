@@ -13,6 +13,12 @@ from equilibra.errors import ConfigError, unknown_key_message
 SCHEMA_VERSION = 1
 """The version of the JSON form."""
 
+_SIDES = {
+    "runs": "groups of different runs",
+    "halves": "contiguous halves of the only run",
+    "parts": "disjoint random parts of the reference",
+}
+
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationRow:
@@ -55,7 +61,9 @@ class EvaluationTable:
     reference_frames: tuple[int, ...]
     """The number of frames of each run of the reference."""
     split: str
-    """How the floor splits the reference: `runs` or `halves`."""
+    """How the floor splits the reference: `runs`, `halves` (contiguous ones of the only run) or `parts` (disjoint random ones)."""
+    notes: tuple[str, ...] = ()
+    """What a reader must know, in words, such as what could not be computed."""
 
     def __getitem__(self, metric: str) -> EvaluationRow:
         """Returns the row of a metric.
@@ -98,11 +106,11 @@ class EvaluationTable:
             for line in lines
         ]
         body.insert(1, "-" * max(map(len, body)))
-        sides = "groups of different runs" if self.split == "runs" else "contiguous halves of the only run"
+        sides = _SIDES.get(self.split, _SIDES["halves"])
         frames = " + ".join(map(str, self.reference_frames))
         title = f"{self.molecule}: {self.ensemble_frames} frames against a reference of {frames}; floors between {sides}"
         notes = [f"{row.metric}: {row.definition}" for row in self.rows]
-        return "\n".join([title, "", *body, "", *notes]) + "\n"
+        return "\n".join([title, "", *body, "", *notes, *self.notes]) + "\n"
 
 
 def _short(value: float) -> str:

@@ -13,7 +13,8 @@ NAME = "convert"
 EXAMPLE = (
     "Examples:\n\nequilibra convert dig-protein checkpoint-520k.pth -o dig-protein/\n\n"
     "equilibra convert dig-features 1ake.pkl -o features/\n\n"
-    "equilibra convert crystals train.csv --deduplicate --without test.csv -o unique.csv"
+    "equilibra convert crystals train.csv --deduplicate --without test.csv -o unique.csv\n\n"
+    "equilibra convert crystals unique.csv --add band-gap:megnet -o gaps.csv"
 )
 
 CONVERTERS = {
@@ -49,16 +50,27 @@ def run(
         list[Path] | None,
         typer.Option("--without", help="Of crystals: leave out structures that this file has too; repeat it for several."),
     ] = None,
+    add: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--add",
+            metavar="NAME",
+            help="Of crystals: add this property of each structure as a column, such as band-gap:megnet, band-gap:xtb or energy:tight-binding, to train with "
+            "it as a label; repeat it for several.",
+        ),
+    ] = None,
 ) -> None:
     """Convert published weights to a model folder, pickled features to arrays, or files of crystal structures to one table."""
     one_of("kind of file", kind, (*CONVERTERS, CRYSTALS))
     if kind == CRYSTALS:
         from equilibra.cli.crystal_conversion import convert_crystals
 
-        convert_crystals(ctx, sources, out, deduplicate=deduplicate, without=without or [])
+        convert_crystals(ctx, sources, out, deduplicate=deduplicate, without=without or [], add=add or [])
         return
-    if len(sources) != 1 or deduplicate or without:
-        raise InputError(f"convert: '{kind}' takes one file, and neither --deduplicate nor --without, which are for crystals")
+    if len(sources) != 1 or deduplicate or without or add:
+        raise InputError(
+            f"convert: '{kind}' takes one file, and neither --deduplicate nor --without nor --add, which are for crystals"
+        )
     source = sources[0]
     present(source)
     writable(out)

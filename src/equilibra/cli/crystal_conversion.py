@@ -21,7 +21,13 @@ _SHOWN = 5  # bad records that are told one by one
 
 
 def convert_crystals(
-    ctx: typer.Context, sources: Sequence[Path], out: Path, *, deduplicate: bool, without: Sequence[Path]
+    ctx: typer.Context,
+    sources: Sequence[Path],
+    out: Path,
+    *,
+    deduplicate: bool,
+    without: Sequence[Path],
+    add: Sequence[str] = (),
 ) -> None:
     """Reads files of structures, leaves out bad records and duplicates, and writes the rest with their names and energies.
 
@@ -31,6 +37,7 @@ def convert_crystals(
         out: The table to write, `.csv` or `.extxyz`.
         deduplicate: Whether to keep one structure of each group of duplicates: that of lowest energy where energies are known, else the first.
         without: Files of structures that are left out where they occur: those of a test set, for example.
+        add: Properties that become values of the structures, as `systems.crystal.judge` names them; what cannot be computed is left out.
 
     Raises:
         InputError: If a file is missing, or nothing is left.
@@ -49,8 +56,28 @@ def convert_crystals(
         structures = _different(ctx, structures, _read(without) if without else [], deduplicate=deduplicate)
     if not structures:
         raise InputError(f"'{out}': no structure is left to write")
+    for name in add:
+        structures = _with(ctx, structures, name)
     write_table(out, structures)
     say(ctx, f"{len(structures):,} structures in '{out}'")
+
+
+def _with(ctx: typer.Context, structures: list[Structure], name: str) -> list[Structure]:
+    """Returns the structures with one more value."""
+    import dataclasses
+
+    import numpy as np
+
+    from equilibra.systems.crystal.judge import judge
+
+    with bar(ctx, name, len(structures)) as shown:
+        found = judge(
+            structures, name, progress=lambda done, total: shown.update(done, total=total, note=f"{done:,}/{total:,}")
+        )
+    known = np.isfinite(found)
+    say(ctx, f"{name}: {int(known.sum()):,} of {len(found):,} structures have a value")
+    pairs = zip(structures, found.tolist(), strict=True)
+    return [dataclasses.replace(item, values={**item.values, name: value}) for item, value in pairs]
 
 
 def _read(sources: Sequence[Path]) -> list[Structure]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -21,6 +21,30 @@ if TYPE_CHECKING:
 
 SIZES = ("dim", "pair_dim", "layers", "heads", "expansion", "basis", "channels")
 """Sizes of the network that `--network` may change."""
+
+PANEL = "Crystals"
+LABEL_DROPOUT = 0.1
+LABELS = ("label", "label_dropout")
+"""Options that belong to crystals, by the names of their parameters."""
+
+Label = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--label",
+        metavar="COLUMN",
+        help="A number of each structure that the network is told, energy_per_atom or a column of the files such as band_gap, so that `sample --label` can "
+        "ask for a value; repeat it for several. Structures without a value are learned from, too.",
+        rich_help_panel=PANEL,
+    ),
+]
+LabelDropout = Annotated[
+    float,
+    typer.Option(
+        "--label-dropout",
+        help="With --label, share of the training that is told none: the model without labels is learned from it.",
+        rich_help_panel=PANEL,
+    ),
+]
 
 OTHERS = (
     "energy",
@@ -43,11 +67,18 @@ def run_crystal(ctx: typer.Context, given: dict[str, Any], config: TrainConfig, 
 
     from equilibra.train.crystal import train_crystal
 
+    labels = tuple(given["label"] or ())
+    if not labels and options.typed(ctx, ("label_dropout",)):
+        raise InputError("--label-dropout: has an effect with --label only; name a label, or leave it out")
     name = given["name"] if options.typed(ctx, ("name",)) else "crystal"
-    model = options.watch(
-        ctx, out, config, lambda shown: train_crystal(entries, out, config, name=name, network=sizes, progress=shown)
-    )
+    how: dict[str, Any] = {"name": name, "network": sizes, "labels": labels, "label_dropout": given["label_dropout"]}
+    model = options.watch(ctx, out, config, lambda shown: train_crystal(entries, out, config, progress=shown, **how))
     say(ctx, model.card.summary)
+    for label in model.scope.labels:
+        words = (
+            f"label {label.name}: {label.low:g} to {label.high:g}, mean {label.mean:.3g}, known of {100 * label.share:.0f} %"
+        )
+        say(ctx, f"{words}; ask for a value with --label {label.name}={label.mean:.3g}")
 
 
 def tune_crystal(ctx: typer.Context, model: Model, given: dict[str, Any], config: TrainConfig) -> None:

@@ -1,4 +1,4 @@
-"""`equilibra density`: the log-density of conformations under a model."""
+"""`equilibra density`: the log-density of conformations, or of crystal structures, under a model."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -7,18 +7,20 @@ import typer
 
 from equilibra.cli.checks import at_least, one_of, writable
 from equilibra.cli.console import bar, complain, say, settings, table
+from equilibra.cli.crystal_density import density_of_crystals, is_crystals
 from equilibra.cli.domains import only_molecules
 from equilibra.errors import InputError
 
 if TYPE_CHECKING:
     from equilibra.cli.console import Bar
+    from equilibra.systems.density_blocks import DensityProgress
     from equilibra.systems.molecule.conformation_density import ConformationDensity
-    from equilibra.systems.molecule.density_blocks import DensityProgress
 
 NAME = "density"
 EXAMPLE = (
     "Examples:\n\nequilibra density out/ --max 100 --energy amber99sbildn-obc\n\n"
     "equilibra density md/trajectory-0.dcd --topology md/topology.pdb --model molecule-ala2 -o density/\n\n"
+    "equilibra density validation.csv --model runs/carbon/model --max 100 -o density/\n\n"
     "Repeat the command to go on with an interrupted run."
 )
 _LONG = 60.0  # seconds; a run expected to take longer is announced
@@ -27,7 +29,11 @@ _LONG = 60.0  # seconds; a run expected to take longer is announced
 def run(
     ctx: typer.Context,
     source: Annotated[
-        str, typer.Argument(help="A folder of samples or of a simulation, a PDB or SDF file, or FILE:TOPOLOGY.", metavar="OUT")
+        str,
+        typer.Argument(
+            help="A folder of samples or of a simulation, a PDB or SDF file, or FILE:TOPOLOGY; of crystals also files of structures.",
+            metavar="OUT",
+        ),
     ],
     model: Annotated[
         str | None,
@@ -75,8 +81,17 @@ def run(
     ] = False,
     threads: Annotated[int | None, typer.Option("--threads", help="CPU threads; by default PyTorch's choice.")] = None,
     report: Annotated[bool, typer.Option("--report/--no-report", help="Write density.html.")] = True,
+    label: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--label",
+            metavar="NAME=VALUE",
+            help="Of crystals: the density among structures with this label, of a model that was trained with some.",
+        ),
+    ] = None,
 ) -> None:
-    """Compute the log-density of conformations under a model, with its errors; with an energy, see how well it follows it."""
+    """Compute the log-density of conformations or crystal structures under a model, with its errors; with an energy, see how well it follows it."""
+    given = dict(locals())
     for name, value, least in (
         ("--steps", steps, 2),
         ("--probes", probes, 2),
@@ -93,13 +108,17 @@ def run(
     if not tolerance > 0:
         raise InputError(f"--tolerance: got {tolerance}, expected a positive number of nats")
     folder = target(source, out, NAME)
+    if is_crystals(source):
+        writable(folder)
+        _set_threads(threads)
+        density_of_crystals(ctx, source, folder, given)
+        return
+    if label:
+        raise InputError("--label: has a meaning for crystals only; leave it out")
     only_molecules(NAME, source, "; log-densities along a path come with `equilibra interpolate --log-density`")
     writable(folder)
 
-    import torch
-
-    if threads is not None:
-        torch.set_num_threads(threads)
+    _set_threads(threads)
     if energy is not None:
         from equilibra.systems.molecule.energy import energy_names
 
@@ -132,6 +151,13 @@ def run(
 
         files.append(write_density_report(result, folder / "density.html").name)
     _summary(ctx, result, folder, files)
+
+
+def _set_threads(threads: int | None) -> None:
+    if threads is not None:
+        import torch
+
+        torch.set_num_threads(threads)
 
 
 def target(source: str, out: Path | None, name: str) -> Path:

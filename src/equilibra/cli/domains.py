@@ -11,19 +11,33 @@ from equilibra.errors import InputError
 if TYPE_CHECKING:
     from equilibra.systems.model import Model
 
-DEFAULT_MODELS = {"molecule": "molecule-ala2", "protein": "protein-mini", "crystal": "crystal-carbon24"}
+DEFAULT_MODELS = {
+    "molecule": "molecule-ala2",
+    "protein": "protein-mini",
+    "crystal": "crystal-carbon24",
+    "ligand": "ligand-pocket",
+    "adsorbate": "adsorbate-metals",
+}
 """The shipped model that a domain's commands use where none is named."""
 
 FORMATS = {
     "molecule": ("xtc", "dcd", "npz", "pdb", "sdf", "extxyz"),
     "protein": ("xtc", "dcd", "npz", "pdb"),
     "crystal": ("extxyz", "cif.zip", "npz"),
+    "ligand": ("sdf", "npz"),
+    "adsorbate": ("extxyz", "traj", "db", "npz"),
 }
 """Formats of a domain's samples."""
 
-PLURAL = {"molecule": "molecules", "protein": "proteins", "crystal": "crystals"}
+PLURAL = {"molecule": "molecules", "protein": "proteins", "crystal": "crystals", "ligand": "ligands", "adsorbate": "adsorbates"}
 
-DEFAULT_FORMATS = {"molecule": ("xtc",), "protein": ("xtc",), "crystal": ("extxyz", "cif.zip")}
+DEFAULT_FORMATS = {
+    "molecule": ("xtc",),
+    "protein": ("xtc",),
+    "crystal": ("extxyz", "cif.zip"),
+    "ligand": ("sdf",),
+    "adsorbate": ("extxyz", "traj", "npz"),
+}
 """Formats that samples are written in where none is named."""
 
 
@@ -73,6 +87,17 @@ def formats_of(domain: str, wanted: Sequence[str]) -> list[str]:
     return formats
 
 
+def energies_of(domain: str) -> tuple[str, ...]:
+    """Returns the names of the energies that samples of a domain can be weighted by."""
+    if domain == "ligand":
+        from equilibra.systems.ligand.energy import ENERGIES
+
+        return ENERGIES
+    from equilibra.systems.molecule.energy import energy_names
+
+    return energy_names()
+
+
 def refuse(domain: str, options: Mapping[str, tuple[object, str]]) -> None:
     """Refuses options that have no meaning for a domain.
 
@@ -102,7 +127,7 @@ def only_molecules(verb: str, source: str, instead: str = "") -> None:
     from equilibra.systems.ensemble_folder import kind_of
 
     kind = kind_of(source)
-    if kind in ("protein", "crystal"):
+    if kind in ("protein", "crystal", "ligand", "adsorbate"):
         raise InputError(f"{verb}: '{source}' holds an ensemble of a {kind}, and this command is for molecules{instead}")
 
 
@@ -147,10 +172,20 @@ def reader_of(
         provider = read_provider(features)
         return lambda source, on_error: protein_systems(source, provider, chains=chains, on_error=on_error, check=check)
 
+    if domain == "adsorbate":
+        from equilibra.systems.adsorbate.sources import adsorbate_systems
+
+        return lambda source, on_error: adsorbate_systems(source)
+
     if domain == "crystal":
         from equilibra.systems.crystal.sources import crystal_systems
 
         return lambda source, on_error: crystal_systems(source)
+
+    if domain == "ligand":
+        from equilibra.systems.ligand.inputs import ligand_systems
+
+        return lambda source, on_error: ligand_systems(source, on_error=on_error)
 
     from equilibra.systems.domain import domain as module_of
     from equilibra.systems.molecule.system import molecule_systems
@@ -161,7 +196,7 @@ def reader_of(
 
 def systems_of(
     model: Model,
-    sources: Sequence[str],
+    sources: Sequence[Any],
     read: Callable[..., list[Any]],
     *,
     outside_scope: bool,

@@ -13,9 +13,10 @@ NAME = "evaluate"
 EXAMPLE = (
     "Examples:\n\nequilibra evaluate out/ md/\n\nequilibra evaluate my.xtc:my.pdb md/ --json metrics.json\n\n"
     "equilibra evaluate trp-cage/ md.xtc:md.pdb --native 2jof.pdb\n\n"
-    "equilibra evaluate carbon/ validation.csv --training train.csv"
+    "equilibra evaluate carbon/ validation.csv --training train.csv\n\n"
+    "equilibra evaluate poses/ known.sdf --vina"
 )
-DOMAINS = ("molecule", "protein", "crystal")
+DOMAINS = ("molecule", "protein", "crystal", "adsorbate", "ligand")
 
 
 def run(
@@ -49,10 +50,35 @@ def run(
             "--training", help="Of crystals: the structures that the model was trained on, for novelty and the score of memory."
         ),
     ] = None,
+    judge: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--judge",
+            metavar="NAME",
+            help="Of crystals: judge both sides by this model, such as band-gap:xtb or band-gap:megnet, and compare the distributions; repeat it for several.",
+        ),
+    ] = None,
+    placement: Annotated[
+        str | None,
+        typer.Option(
+            "--placement",
+            metavar="ENERGY",
+            help="Of adsorbates: relax samples of A, and as many random and heuristic placements, with this energy (emt, chgnet, ...): success within 0.1 eV "
+            "after k structures, with the number of energy calls.",
+        ),
+    ] = None,
+    vina: Annotated[
+        bool,
+        typer.Option(
+            "--vina", help="Of ligands: dock with AutoDock Vina into the same box, too; its figures are the baseline."
+        ),
+    ] = False,
+    exhaustiveness: Annotated[int, typer.Option("--exhaustiveness", help="Of ligands: exhaustiveness of --vina.")] = 8,
     domain: Annotated[
         str | None,
         typer.Option(
-            "--domain", help="molecule, protein or crystal; by default what the folders say, or what the atoms look like."
+            "--domain",
+            help="molecule, protein, crystal, adsorbate or ligand; by default what the folders say, or what the atoms look like.",
         ),
     ] = None,
 ) -> None:
@@ -60,6 +86,7 @@ def run(
     at_least("-n", n, 2)
     at_least("--seed", seed, 0)
     at_least("--lag", lag, 0)
+    at_least("--exhaustiveness", exhaustiveness, 1)
     one_of("domain", domain, DOMAINS)
     for path in (native, training):
         if path is not None:
@@ -80,6 +107,10 @@ def run(
         include_rejected=include_rejected,
         native=native,
         training=training,
+        judges=judge or (),
+        placement=placement,
+        vina=vina,
+        exhaustiveness=exhaustiveness,
         domain=domain,
     )
     say(ctx, result.to_text().rstrip("\n"))

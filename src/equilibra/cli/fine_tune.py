@@ -5,7 +5,9 @@ from typing import Annotated
 
 import typer
 
+from equilibra.cli import adsorbate_training as adsorbates
 from equilibra.cli import crystal_training as crystals
+from equilibra.cli import ligand_training as ligands
 from equilibra.cli import protein_training as proteins
 from equilibra.cli import training as options
 from equilibra.errors import InputError
@@ -76,8 +78,14 @@ def run(
     if start.domain == "protein":
         proteins.tune_protein(ctx, start, given, config)
         return
+    if start.domain == "ligand":
+        ligands.tune_ligand(ctx, start, given, config)
+        return
     if start.domain == "crystal":
         crystals.tune_crystal(ctx, start, given, config)
+        return
+    if start.domain == "adsorbate":
+        adsorbates.tune_adsorbate(ctx, start, given, config)
         return
     for option in options.typed(ctx, (*proteins.OWN, "energy")):
         raise InputError(

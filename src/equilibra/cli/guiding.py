@@ -36,7 +36,11 @@ External = Annotated[
 ]
 Strength = Annotated[
     float | None,
-    typer.Option("--strength", help="Exponent of the guides' likelihood; 1 (default) is Bayes' rule.", rich_help_panel=PANEL),
+    typer.Option(
+        "--strength",
+        help="Exponent of the likelihood of the guides, or of the labels; 1 (default) is Bayes' rule.",
+        rich_help_panel=PANEL,
+    ),
 ]
 Uncorrected = Annotated[
     bool,
@@ -48,27 +52,70 @@ Uncorrected = Annotated[
 ]
 
 
+Label = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--label",
+        metavar="NAME=VALUE",
+        help="Ask for a value of a label that the model was trained with, such as band_gap=3.0; repeat it for several. With --strength above 1 it extrapolates "
+        "(classifier-free guidance).",
+        rich_help_panel=PANEL,
+    ),
+]
+
+
+def wanted_labels(label: list[str] | None) -> dict[str, float] | None:
+    """Reads `NAME=VALUE` pairs of labels, or None where there is none.
+
+    Raises:
+        InputError: If a text is no such pair, or a label is given twice.
+    """
+    wanted: dict[str, float] = {}
+    for text in label or ():
+        name, equals, number = (part.strip() for part in text.rpartition("="))
+        try:
+            value = float(number)
+        except ValueError:
+            value = float("nan")
+        if not (name and equals) or value != value:
+            raise InputError(f"--label: got '{text}', expected the name of a label and a value, such as band_gap=3.0")
+        if name in wanted:
+            raise InputError(f"--label: '{name}' is given twice, expected one value")
+        wanted[name] = value
+    return wanted or None
+
+
 def guide_texts(
-    guide: list[str] | None, external: list[str] | None, strength: float | None, uncorrected: bool, energy: str | None
+    guide: list[str] | None,
+    external: list[str] | None,
+    strength: float | None,
+    uncorrected: bool,
+    energy: str | None,
+    labels: dict[str, float] | None = None,
 ) -> list[GuideText] | None:
     """Returns the guides in words, or None where there is none, after checking that the options go together.
 
     Raises:
         InputError: If they do not.
     """
+    if strength is not None and not 0.0 < strength < float("inf"):
+        raise InputError(f"--strength: got {strength:g}, expected a positive number")
     if not guide and not external:
-        for name, given in (("--strength", strength is not None), ("--uncorrected", uncorrected)):
-            if given:
-                raise InputError(f"{name}: has an effect with --guide only")
+        if uncorrected:
+            raise InputError("--uncorrected: has an effect with --guide only")
+        if strength is not None and labels is None:
+            raise InputError("--strength: has an effect with --guide or --label only")
         return None
+    if strength is not None and labels is not None:
+        raise InputError(
+            "--strength: got it with guides and labels, and it cannot be that of both; leave it out, or one of them"
+        )
     option = "--guide" if guide else "--guide-external"
     if energy is not None:
         raise InputError(
             f"{option}: cannot be combined with --energy, whose paths have weights of their own; leave one out. Guided samples have weights for the model's "
             "distribution"
         )
-    if strength is not None and not 0.0 < strength < float("inf"):
-        raise InputError(f"--strength: got {strength:g}, expected a positive number")
 
     from equilibra.systems.guides import GuideText
 
@@ -88,3 +135,11 @@ def warn(model: Model, system: Any, guides: list[GuideText] | None) -> None:
         doubt = ready.guide.doubts()
         if doubt is not None:
             complain(f"{system.name}: {doubt}")
+
+
+def warn_of_labels(model: Model, labels: dict[str, float] | None) -> None:
+    """Complains of values of labels that a model has not seen."""
+    from equilibra.systems.labels import label_doubts
+
+    for doubt in label_doubts(model.scope.labels, labels):
+        complain(doubt)

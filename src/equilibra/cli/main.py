@@ -12,6 +12,7 @@ from typer.core import TyperGroup
 from equilibra.cli import (
     convert,
     density,
+    density_map,
     evaluate,
     fine_tune,
     free_energy,
@@ -21,6 +22,7 @@ from equilibra.cli import (
     sample,
     simulate,
     train,
+    verify,
 )
 from equilibra.cli.console import Settings, complain, unread
 from equilibra.errors import EquilibraError
@@ -95,7 +97,21 @@ def options(
         logging.basicConfig(format="equilibra: %(message)s", level=logging.INFO if verbose else logging.WARNING)
 
 
-for verb in (sample, train, fine_tune, simulate, evaluate, density, free_energy, interpolate, convert, models, report):
+for verb in (
+    sample,
+    train,
+    fine_tune,
+    simulate,
+    evaluate,
+    density,
+    density_map,
+    free_energy,
+    interpolate,
+    verify,
+    convert,
+    models,
+    report,
+):
     app.command(verb.NAME, cls=getattr(verb, "Command", None), epilog=verb.EXAMPLE)(verb.run)
 
 

@@ -83,6 +83,14 @@ def _runs_of(kind: str) -> Any:
         from equilibra.systems.crystal import runs as crystals
 
         return crystals
+    if kind == "ligand":
+        from equilibra.systems.ligand import runs as ligands
+
+        return ligands
+    if kind == "adsorbate":
+        from equilibra.systems.adsorbate import runs as adsorbates
+
+        return adsorbates
     from equilibra.systems.molecule import runs as molecules
 
     return molecules

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from equilibra.cli import guiding
+from equilibra.cli import adsorbate_input as adsorbates
+from equilibra.cli import crystal_design, guiding
+from equilibra.cli import ligand_input as ligands
 from equilibra.cli.checks import at_least, one_of, writable
 from equilibra.cli.console import complain, say, table
-from equilibra.cli.domains import DEFAULT_FORMATS, chain_names, formats_of, model_of, reader_of, refuse, systems_of
+from equilibra.cli.domains import DEFAULT_FORMATS, chain_names, energies_of, formats_of, model_of, reader_of, refuse, systems_of
 from equilibra.cli.domains import FORMATS as DOMAIN_FORMATS
 from equilibra.cli.sampling import Output, folders, sample_one
 from equilibra.errors import EquilibraError, InputError
@@ -29,33 +31,42 @@ EXAMPLE = (
     "equilibra sample molecule ACE-ALA-NME -n 1000 --guide distance:2,18=..2.5 -o guided/\n\n"
     "A protein, with all its atoms:\n\n"
     "equilibra sample protein GYDPETGTWG -n 1000 --model runs/mine/model --all-atom -o chignolin/\n\n"
-    "Crystals of carbon, with 6 to 24 atoms in the cell:\n\n"
+    "Crystals of carbon, with 6 to 24 atoms in the cell, and some with the band gap that a model with labels is asked for:\n\n"
     "equilibra sample crystal C --atoms 6..24 -n 200 --model runs/carbon/model -o carbon/\n\n"
+    "equilibra sample crystal C8 -n 200 --label band_gap=3.0 --strength 2 --model runs/gaps/model -o gaps/\n\n"
+    "equilibra sample crystal C8 -n 200 --guide band-gap:megnet=3.0 --judge band-gap:xtb --relax tight-binding --model runs/carbon/model -o gaps/\n\n"
+    "Poses of a ligand in the pocket of another, with weights for the Boltzmann distribution of the Vina score:\n\n"
+    "equilibra sample ligand receptor.pdb ligand.sdf --ref-ligand known.sdf -n 50 --energy vina -o poses/\n\n"
+    "Carbon monoxide on platinum, with weights for the Boltzmann distribution of an energy:\n\n"
+    "equilibra sample adsorbate --slab 'Pt(111) 3x3x4' --adsorbate CO -n 200 --energy emt --temperature 500 -o co/\n\n"
     "Repeat the command to go on with an interrupted run; with a larger -n to draw more."
 )
-DOMAINS = ("molecule", "protein", "crystal")
+DOMAINS = ("molecule", "protein", "crystal", "ligand", "adsorbate")
 SAMPLERS = ("dpm2m", "heun", "euler", "sde", "sde2m")
 SPACINGS = ("log", "karras")
 FORMATS = DOMAIN_FORMATS["molecule"]
 """All formats; a domain's own are in `cli.domains`."""
 ENGINES = ("pdbfixer", "rigid", "tmol")
 PROTEINS, CRYSTALS = "Proteins", "Crystals"
-_FLAT = ", which have orientations, for which paths have no exact weights"
+_FRAMES = ", whose frames without side chains have no energy that is known"
 _ALL_THERE = ", whose atoms are all there"
 _PERIODIC = ", whose coordinates are periodic, for which paths have no exact weights"
 
 
 def run(
     ctx: typer.Context,
-    domain: Annotated[str, typer.Argument(help="Kind of system: molecule, protein or crystal.", metavar="DOMAIN")],
+    domain: Annotated[
+        str, typer.Argument(help="Kind of system: molecule, protein, crystal, ligand or adsorbate.", metavar="DOMAIN")
+    ],
     source: Annotated[
-        list[str],
+        list[str] | None,
         typer.Argument(
             help="Peptides (ACE-ALA-NME), SMILES, or SDF, MOL, PDB or SMI files; of proteins, sequences of one-letter codes (':' between chains), or "
-            "FASTA, PDB or mmCIF files; of crystals, formulas of one cell (C8, NaCl) or files of structures. Several go to a sub-folder each.",
+            "FASTA, PDB or mmCIF files; of crystals, formulas of one cell (C8, NaCl) or files of structures; of ligands a receptor (PDB, mmCIF), then ligands "
+            "(SDF, MOL2 or SMI files, SMILES), or one table (CSV) or folder of complexes; of adsorbates texts such as 'CO@Pt(111) 3x3x4', or --slab and --adsorbate. Several go to a sub-folder each.",
             metavar="SOURCE",
         ),
-    ],
+    ] = None,
     n: Annotated[int, typer.Option("-n", help="Valid conformations wanted, of each system.")] = 1000,
     seed: Annotated[
         int, typer.Option("--seed", help="The same seed gives the same conformations, whatever the batch size.")
@@ -135,6 +146,7 @@ def run(
     guide_external: guiding.External = None,
     strength: guiding.Strength = None,
     uncorrected: guiding.Uncorrected = False,
+    label: guiding.Label = None,
     features: Annotated[
         str | None,
         typer.Option(
@@ -175,10 +187,36 @@ def run(
             rich_help_panel=CRYSTALS,
         ),
     ] = None,
+    ref_ligand: ligands.RefLigand = None,
+    center: ligands.Center = None,
+    size: ligands.Size = None,
+    residues: ligands.Residues = None,
+    waters: ligands.Waters = False,
+    keep_geometry: ligands.KeepGeometry = False,
+    slab: adsorbates.Slab = None,
+    adsorbate: adsorbates.Adsorbates = None,
+    coverage: adsorbates.Coverage = 1,
+    judge: crystal_design.Judge = None,
+    relax: crystal_design.Relax = None,
+    training: crystal_design.Training = None,
 ) -> None:
     """Draw equilibrium conformations of molecules or proteins, or crystal structures, from a trained model."""
+    options_given = dict(locals())
     one_of("domain", domain, DOMAINS)
+    if domain != "ligand":
+        refuse(domain, {f"--{name.replace('_', '-')}": (options_given[name], ", which have no pocket") for name in ligands.OWN})
+    if domain != "adsorbate":
+        refuse(
+            domain,
+            {"--slab": (slab, ""), "--adsorbate": (adsorbate, ""), "--coverage": (coverage if coverage != 1 else None, "")},
+        )
+        if not source:
+            raise InputError(
+                f"sample: got nothing to sample; name it after the domain, as in `equilibra sample {domain} SOURCE`"
+            )
     refuse(domain, _meaningless(domain, energy, features, chains, all_atom, side_chains, atoms))
+    if domain != "crystal":
+        refuse(domain, {"--judge": (judge, ""), "--relax": (relax, ""), "--training": (training, "")})
     for name, value in (
         ("-n", n),
         ("--steps", steps),
@@ -195,7 +233,9 @@ def run(
         raise InputError(f"--temperature: got {temperature:g} K, expected a positive number")
     given = {"--sampler": sampler, "--steps": steps, "--spacing": spacing, "--eta": eta, "--churn": churn}
     _check_weighting(energy, {"--levels": levels, "--smc": smc}, [name for name, value in given.items() if value is not None])
-    guides = guiding.guide_texts(guide, guide_external, strength, uncorrected, energy)
+    labels = guiding.wanted_labels(label)
+    design = crystal_design.design_of(judge, relax, training, labels)
+    guides = guiding.guide_texts(guide, guide_external, strength, uncorrected, energy, labels)
     one_of("sampler", sampler, SAMPLERS)
     one_of("spacing", spacing, SPACINGS)
     one_of("precision", precision, ("fp32", "bf16"))
@@ -208,10 +248,8 @@ def run(
 
     import torch
 
-    if energy is not None:
-        from equilibra.systems.molecule.energy import energy_names
-
-        one_of("energy", energy, energy_names())
+    if energy is not None and domain != "adsorbate":  # any calculator is one of theirs
+        one_of("energy", energy, energies_of(domain))
 
     from equilibra.memory import keep_freed_memory
     from equilibra.systems.guided import block_size_of, guided_sampler
@@ -229,14 +267,23 @@ def run(
     if guides is not None:
         guided_sampler(loaded.sampler, way["sampler"], corrected=corrected)
         way |= {"guides": guides, "corrected": corrected}
+    if labels is not None:
+        loaded.scope.told(labels, loaded.name)
+        guiding.warn_of_labels(loaded, labels)
+        way |= {"labels": labels, "label_strength": 1.0 if strength is None else strength}
     way |= {"temperature": temperature, "precision": precision}
     early = _check(loaded, block_size, batch_size, None, guides)
     read = reader_of(domain, loaded, features=features, chains=chosen, check=early)
     engine = (side_chains or ENGINES[0]) if all_atom else None
-    check = _check(loaded, block_size, batch_size, engine, guides)
+    check = _check(loaded, block_size, batch_size, engine, guides, design)
     # with --atoms a source is one unit of a cell: what the model has seen are multiples of it
     allowed = outside_scope or atoms is not None
-    systems, problems = systems_of(loaded, source, read, outside_scope=allowed, check=check)
+    sources: list[Any] = list(source or ())
+    if domain == "ligand":
+        sources = list(ligands.inputs_of(sources, options_given))
+    elif domain == "adsorbate":
+        sources = list(adsorbates.sources_of(source, options_given))
+    systems, problems = systems_of(loaded, sources, read, outside_scope=allowed, check=check)
     for problem in problems:
         complain(str(problem))
     if not systems:
@@ -247,7 +294,7 @@ def run(
 
         systems, wanted = map(list, zip(*of_sizes(loaded, systems, atoms, n, seed), strict=True))
     several = len(systems) + len(problems) > 1
-    output = Output(formats=formats, report=report, model=model or loaded.name, all_atom=engine)
+    output = Output(formats=formats, report=report, model=model or loaded.name, all_atom=engine, design=design)
     options: dict[str, Any] = {"seed": seed, "block_size": block_size, "batch_size": batch_size}
     options |= {"outside_scope": outside_scope, "compile": compile}
     rows, worst = [], 2 if problems else 0
@@ -255,6 +302,8 @@ def run(
     for (folder, system), count in zip(places, wanted, strict=True):
         try:
             guiding.warn(loaded, system, guides)
+            if domain == "ligand":
+                ligands.tell(ctx, system)
             rows.append(sample_one(ctx, loaded, system, folder, output, way, {**options, "n": count}))
         except EquilibraError as error:
             if not several:
@@ -282,7 +331,7 @@ def _meaningless(
 ) -> dict[str, tuple[object, str]]:
     """Returns the options that have no meaning for a domain, with the reasons; see `refuse`."""
     if domain == "protein":
-        return {"--energy": (energy, _FLAT), "--atoms": (atoms, "")}
+        return {"--energy": (energy, _FRAMES), "--atoms": (atoms, "")}
     others: dict[str, tuple[object, str]] = {
         "--features": (features, ""),
         "--chains": (chains, ""),
@@ -293,9 +342,14 @@ def _meaningless(
 
 
 def _check(
-    model: "Model", block_size: int, batch_size: int | None, engine: str | None, guides: "list[GuideText] | None"
+    model: "Model",
+    block_size: int,
+    batch_size: int | None,
+    engine: str | None,
+    guides: "list[GuideText] | None",
+    design: crystal_design.Design | None = None,
 ) -> Callable[[Any], object]:
-    """Returns what is checked of a system before anything is drawn: memory, the properties of guides, and that the engine can place side chains."""
+    """Returns what is checked of a system before anything is drawn: memory, the properties of guides, judges, and that the engine can place side chains."""
     from equilibra.systems.domain import domain
     from equilibra.systems.guides import ready_guides
 
@@ -303,8 +357,9 @@ def _check(
 
     def check(system: Any) -> None:
         module.fitting_batch(system, model.network, batch_size, block_size, gradients=guides is not None)
-        if guides is not None:
-            ready_guides(guides, model.domain, system)
+        ready = [] if guides is None else ready_guides(guides, model.domain, system)
+        if design is not None:
+            design.check(system, [item.guide.property.name for item in ready])
         if engine is not None:
             from equilibra.systems.protein.all_atom import side_chain_engine
             from equilibra.systems.protein.peptides import all_atom_protein

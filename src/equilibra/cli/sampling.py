@@ -11,23 +11,26 @@ import typer
 from equilibra.cli.console import Bar, bar, say, table
 
 if TYPE_CHECKING:
+    from equilibra.cli.crystal_design import Design
     from equilibra.systems.blocks import Progress
     from equilibra.systems.model import Model
 
 
 @dataclass(frozen=True)
 class Output:
-    """What is written of each system: `formats`, a page or none, the name of the `model` for it, and the engine of side chains, or None."""
+    """What is written of each system: `formats`, a page or none, the name of the `model` for it, the engine of side chains, or None, and what is added to crystals."""
 
     formats: list[str]
     report: bool
     model: str
     all_atom: str | None
+    design: "Design | None" = None
 
     @property
     def files(self) -> list[str]:
         """Names of the files."""
         names = [f"samples.{suffix}" for suffix in self.formats] + (["report.html"] if self.report else [])
+        names += [] if self.design is None else self.design.files
         return [*names, "all-atom.pdb", "all-atom.xtc", "relaxation.csv"] if self.all_atom else names
 
 
@@ -72,6 +75,9 @@ def sample_one(
         options = {**options, "n": max(options["n"], finished["frames"])}
     with bar(ctx, system.name, options["n"]) as shown:
         ensemble = model.sample(system, folder=folder, progress=_reporter(shown, options["block_size"]), **way, **options)
+    judged: list[str] = []
+    if output.design is not None:
+        ensemble, judged = output.design.add(ctx, ensemble, folder)
     ensemble.save(folder, formats=output.formats)
     moved = "" if output.all_atom is None else _add_atoms(ctx, ensemble, folder, output.all_atom)
     if output.report:
@@ -84,6 +90,10 @@ def sample_one(
         (row["check"], row["passed"], row["total"], f"{100 * row['passed'] / max(row['total'], 1):.2f} %") for row in checks
     ]
     table(ctx, ("check", "passed", "of", ""), summary, title=f"{system.name}: {len(ensemble):,} conformations")
+    if ensemble.kind == "ligand":
+        from equilibra.cli.ligand_input import tell_clusters
+
+        tell_clusters(ctx, ensemble)
     _say_weights(ctx, provenance)
     rate = provenance["timing"]["samples_per_second"]
     speed = "all blocks were there" if rate is None else f"{rate:,.1f} per second"
@@ -91,8 +101,9 @@ def sample_one(
         ctx,
         f"{provenance['network_calls']} network calls each, {speed}; files in '{folder}': {', '.join([*_atoms_file(ensemble), *wanted])}, ensemble.json",
     )
-    if moved:
-        say(ctx, moved)
+    for line in (*judged, moved):
+        if line:
+            say(ctx, line)
     return _row(system.name, len(ensemble), checks, provenance, folder)
 
 
@@ -115,7 +126,13 @@ def _add_atoms(ctx: typer.Context, ensemble: Any, folder: Path, engine: str) -> 
 
 
 def _stale(folder: Path, output: Output) -> bool:
-    """Tells whether the all-atom files of a folder were made by another engine, or of fewer samples than there are."""
+    """Tells whether the all-atom files of a folder were made by another engine, or of fewer samples than there are; or crystals judged by others."""
+    if output.design is not None:
+        try:
+            known = json.loads((folder / "ensemble.json").read_text(encoding="utf-8"))["provenance"]
+        except (OSError, ValueError, KeyError):
+            return True
+        return any(known.get(key) != value for key, value in output.design.record.items())
     if output.all_atom is None:
         return False
     try:

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from equilibra.cli import adsorbate_input, adsorbate_training, ligand_input, ligand_training
 from equilibra.cli import crystal_training as crystals
 from equilibra.cli import protein_training as proteins
 from equilibra.cli import training as options
@@ -22,6 +23,9 @@ EXAMPLE = (
     "equilibra train protein --data atlas/ --data my.xtc:my.pdb@0.5 -o runs/mine/\n\n"
     "equilibra train protein --data structures/ --energy amber14-obc2 --plain-data atlas/ -o runs/physical/\n\n"
     "equilibra train crystal --data train.csv -o runs/carbon/\n\n"
+    "equilibra train adsorbate --slab 'Pt(111) 3x3x4' --slab 'Cu(100) 3x3x4' --adsorbate O --adsorbate CO --energy emt -o runs/metals/\n\n"
+    "equilibra train ligand receptor.pdb ligand.sdf --ref-ligand known.sdf --energy vina -o runs/pocket/\n\n"
+    "equilibra train ligand --data complexes.csv -o runs/ligands/\n\n"
     "Repeat the command to go on with an interrupted run."
 )
 DEFAULT = TrainConfig()
@@ -34,7 +38,7 @@ def run(
     ctx: typer.Context,
     out: options.Out,
     domain: Annotated[
-        str, typer.Argument(help="Kind of system: molecule, protein or crystal.", metavar="[DOMAIN]")
+        str, typer.Argument(help="Kind of system: molecule, protein, crystal, adsorbate or ligand.", metavar="[DOMAIN]")
     ] = "molecule",
     source: Annotated[
         str | None,
@@ -42,6 +46,10 @@ def run(
             help="With --energy: a peptide (ACE-ALA-NME), SMILES, or SDF, MOL or PDB file; by default the molecule of --topology.",
             metavar="[SOURCE]",
         ),
+    ] = None,
+    ligand: Annotated[
+        str | None,
+        typer.Argument(help="Of ligands: an SDF, MOL2 or SMI file, or a SMILES, after the receptor.", metavar="[LIGAND]"),
     ] = None,
     trajectory: options.Start = None,
     topology: options.StartTopology = None,
@@ -121,12 +129,46 @@ def run(
     plain_data: proteins.PlainData = None,
     snapshots: proteins.Snapshots = proteins.SNAPSHOTS,
     average: proteins.Average = proteins.AVERAGE,
+    slab: adsorbate_input.Slab = None,
+    adsorbate: adsorbate_input.Adsorbates = None,
+    coverage: adsorbate_input.Coverage = 1,
+    label: crystals.Label = None,
+    label_dropout: crystals.LabelDropout = crystals.LABEL_DROPOUT,
+    ref_ligand: ligand_input.RefLigand = None,
+    center: ligand_input.Center = None,
+    size: ligand_input.Size = None,
+    residues: ligand_input.Residues = None,
+    waters: ligand_input.Waters = False,
+    keep_geometry: ligand_input.KeepGeometry = False,
 ) -> None:
     """Train a model on trajectories at equilibrium, with forces if there are any; on structures and trajectories of proteins; on crystal structures; or from an energy, without any data."""
     given = dict(locals())
-    one_of("domain", domain, ("molecule", "protein", "crystal"))
+    one_of("domain", domain, ("molecule", "protein", "crystal", "adsorbate", "ligand"))
     config = options.config_of(given)
-    sizes = _sizes(network or [], {"protein": proteins.SIZES, "crystal": crystals.SIZES}.get(domain, SIZES))
+    sizes = _sizes(
+        network or [],
+        {
+            "protein": proteins.SIZES,
+            "crystal": crystals.SIZES,
+            "ligand": ligand_training.SIZES,
+            "adsorbate": adsorbate_training.SIZES,
+        }.get(domain, SIZES),
+    )
+    if domain != "crystal":
+        for option in options.typed(ctx, crystals.LABELS):
+            raise InputError(f"train: {option} has a meaning for crystals only; leave it out")
+    if domain == "adsorbate":
+        adsorbate_training.run_adsorbate(ctx, given, config, sizes)
+        return
+    for option in options.typed(ctx, adsorbate_input.OWN):
+        raise InputError(f"train: {option} has a meaning for adsorbates only; leave it out")
+    if domain == "ligand":
+        ligand_training.run_ligand(ctx, given, config, sizes)
+        return
+    for option in options.typed(ctx, (*ligand_input.OWN, "ligand")):
+        raise InputError(
+            f"train: {option} has a meaning for ligands only; leave it out, or begin with `equilibra train ligand`"
+        )
     if domain == "crystal":
         _refuse_for_crystals(ctx, given)
         crystals.run_crystal(ctx, given, config, sizes)

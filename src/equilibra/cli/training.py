@@ -159,7 +159,11 @@ def typed(ctx: typer.Context, names: Iterable[str]) -> list[str]:
 
 
 def watch_energy(
-    ctx: typer.Context, out: Path, source: str, energy: str, train: Callable[[Callable[["EnergyProgress"], None]], "Model"]
+    ctx: typer.Context,
+    out: Path,
+    source: str | list[str],
+    energy: str,
+    train: Callable[[Callable[["EnergyProgress"], None]], "Model"],
 ) -> None:
     """Runs a training of a molecule from an energy with its progress bar, and prints what each round found."""
     if (out / "round-000.safetensors").is_file():
@@ -180,9 +184,12 @@ def watch_energy(
         model = train(progress)
     say(ctx, model.card.data)
     say(ctx, f"'{model.name}', {model.parameters():,} weights, in '{out / 'model'}' after {time.monotonic() - start:,.0f} s")
-    command = shlex.join(["equilibra", "sample", model.domain, source, "--model", str(out / "model"), "--energy", energy])
+    named = [source] if isinstance(source, str) else source
+    command = shlex.join(["equilibra", "sample", model.domain, *named, "--model", str(out / "model"), "--energy", energy])
     say(ctx, f"sample it: {command}")
-    if (out / "walkers").is_dir():
+    if (out / "walkers").is_dir() and model.domain == "ligand":
+        say(ctx, f"what the walkers themselves know: the poses in '{out / 'walkers'}', and its clusters.csv")
+    elif (out / "walkers").is_dir():
         say(
             ctx,
             f"what the walkers themselves know: equilibra free-energy {shlex.quote(str(out / 'walkers'))} --cv VARIABLE --states STATE STATE",
@@ -207,6 +214,6 @@ def watch(ctx: typer.Context, out: Path, config: TrainConfig, train: Callable[[T
     with bar(ctx, "training", config.steps) as shown:
         model = train(TrainingBar(shown, config.steps))
     say(ctx, f"'{model.name}', {model.parameters():,} weights, in '{out / 'model'}' after {time.monotonic() - start:,.0f} s")
-    what = {"protein": "SEQUENCE", "crystal": "FORMULA"}.get(model.domain, "MOLECULE")
+    what = {"protein": "SEQUENCE", "crystal": "FORMULA", "ligand": "RECEPTOR LIGAND"}.get(model.domain, "MOLECULE")
     say(ctx, f"sample it: equilibra sample {model.domain} {what} --model {out / 'model'}")
     return model

@@ -1,6 +1,7 @@
 """Conformations of one or several systems as training data, in batches of one padded size."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal, NamedTuple, get_args
 
@@ -35,6 +36,7 @@ class Conformations:
         observed: True for the tokens that a frame has, with shape (frames, tokens); the values of the others have no meaning. None where
             every frame has all tokens.
         whole: Names of the fields that belong to the system as a whole, a crystal's cell for example, each (frames, ...).
+        labels: Numbers that a model is trained with, with shape (frames, labels), nan where a frame has none. None without labels.
 
     Raises:
         ShapeError: If the shapes do not fit the system or each other.
@@ -49,6 +51,7 @@ class Conformations:
         *,
         observed: Tensor | None = None,
         whole: Collection[str] = (),
+        labels: Tensor | None = None,
     ) -> None:
         self.system = system
         self.whole = frozenset(whole)
@@ -59,6 +62,7 @@ class Conformations:
             {POSITIONS: forces} if isinstance(forces, Tensor) else dict(forces or {})
         )
         self.observed = observed
+        self.labels = labels
         self._check_shapes()
         self._check_values()
 
@@ -95,6 +99,8 @@ class Conformations:
                 raise ShapeError(f"forces of {name}", tuple(value.shape), shape)
         if self.observed is not None and tuple(self.observed.shape) != (len(self), tokens):
             raise ShapeError(f"observed tokens of {name}", tuple(self.observed.shape), (len(self), tokens))
+        if self.labels is not None and (self.labels.ndim != 2 or len(self.labels) != len(self)):
+            raise ShapeError(f"labels of {name}", tuple(self.labels.shape), f"({len(self)}, labels)")
 
     def _check_values(self) -> None:
         name = self.system.name
@@ -118,6 +124,33 @@ class _Sample(NamedTuple):
     scores: dict[str, Tensor]
 
 
+@dataclass(frozen=True)
+class Telling:
+    """How a network is told labels.
+
+    Attributes:
+        conditions: Returns conditions (samples, width) for values (samples, labels) that are nan where there is none.
+        dropout: Probability that all labels of a sample are left out; of several labels each is left out with the same probability besides.
+
+    Raises:
+        ConfigError: If the probability is none.
+    """
+
+    conditions: Callable[[Tensor], Tensor]
+    dropout: float = 0.1
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.dropout < 1.0:
+            raise ConfigError(f"label_dropout: got {self.dropout}, expected a probability from 0 to less than 1")
+
+    def told(self, values: Tensor, *, generator: Generator) -> Tensor:
+        """Returns the conditions (samples, width) of a batch with values (samples, labels)."""
+        lost = torch.rand(len(values), 1, generator=generator) < self.dropout
+        if values.shape[1] > 1:
+            lost = lost | (torch.rand(values.shape, generator=generator) < self.dropout)
+        return self.conditions(torch.where(lost, torch.nan, values))
+
+
 class ConformationData:
     """Training batches from conformations.
 
@@ -127,6 +160,8 @@ class ConformationData:
     Entries with and without forces may be mixed: a batch then tells which of its samples have them (`TrainingBatch.known`), and the forces of the others
     are zeros that no objective counts.
 
+    A field of which only some tokens have an item, such as the torsions of a ligand, is told by the boolean node feature `<field>_items` (tokens,).
+
     Arguments:
         entries: Conformations of each system, all with the same fields.
         bucket: Token counts are padded to a multiple of this where a bucket holds several systems.
@@ -134,9 +169,10 @@ class ConformationData:
         crop: Largest number of tokens of a sample; of a longer system each sample is a random window of contiguous tokens. None for all tokens.
         budget: Largest number of pairs of tokens in a batch: batches of long systems are smaller. None for no limit.
         spaces: Spaces of some fields, on which every batch is projected: positions of a window are centred, padded rotations are the identity.
+        telling: How a network is told the labels of the entries; without, it is told none.
 
     Raises:
-        InputError: If there is no entry, or if they have different fields or forces of different fields.
+        InputError: If there is no entry, or if they have different fields or forces of different fields, or one has no labels to tell.
         ConfigError: If an option is out of range.
     """
 
@@ -149,6 +185,7 @@ class ConformationData:
         crop: int | None = None,
         budget: int | None = None,
         spaces: Mapping[str, Space] | None = None,
+        telling: Telling | None = None,
     ) -> None:
         if not entries:
             raise InputError("training data: got no system, expected at least one")
@@ -156,6 +193,10 @@ class ConformationData:
             raise InputError("training data: the systems have forces of different fields; give those of all fields or none")
         if len({(frozenset(entry.fields), entry.whole) for entry in entries}) > 1:
             raise InputError("training data: the systems have different fields; a model is of one kind of system")
+        if telling is not None and any(entry.labels is None for entry in entries):
+            raise InputError(
+                "training data: a system has no labels, expected some of each; nan stands for a value that is not known"
+            )
         if crop is not None and crop < 2:
             raise ConfigError(f"crop: got {crop}, expected at least 2 tokens")
         if budget is not None and budget < 1:
@@ -172,6 +213,7 @@ class ConformationData:
         self._mixed = self.has_forces and not all(entry.scores for entry in entries)
         self.weights: list[float] = [len(entry) for entry in entries] if weights is None else [float(w) for w in weights]
         self.crop, self.budget, self.spaces = crop, budget, dict(spaces or {})
+        self.telling = telling
         self.buckets: dict[int, list[int]] = {}
         for index, entry in enumerate(entries):
             width = -(-self._length(entry) // bucket) * bucket
@@ -208,7 +250,7 @@ class ConformationData:
         size = self._affordable(size, self._length(first) if alone else width)
         if alone and len(members) == 1:
             rows = torch.randint(len(first), (size,), generator=generator)
-            return self._unpadded(first.system, [(first, rows)])
+            return self._unpadded(first.system, [(first, rows)], generator)
         weights = torch.tensor([self.weights[i] for i in members], dtype=torch.float64)
         picks = torch.multinomial(weights, size, replacement=True, generator=generator)
         if alone:
@@ -218,7 +260,7 @@ class ConformationData:
                 for entry, count in zip(self._at(members), counts, strict=True)
             ]
             # objectives take the first rows of a batch for their dearer terms: any, not those of one entry
-            return self._unpadded(first.system, drawn).rows(torch.randperm(size, generator=generator))
+            return self._unpadded(first.system, drawn, generator).rows(torch.randperm(size, generator=generator))
         entries = [self.entries[members[int(pick)]] for pick in picks]
         rows_each = [int(torch.randint(len(entry), (1,), generator=generator)) for entry in entries]
         samples = [self._sample(entry, row, generator) for entry, row in zip(entries, rows_each, strict=True)]
@@ -228,18 +270,27 @@ class ConformationData:
         mask = features.mask
         assert mask is not None
         masks = {name: mask for name in fields if name not in self._whole_fields}
+        each = [(entry, torch.tensor([row])) for entry, row in zip(entries, rows_each, strict=True)]
+        features = self._told(features, each, generator)
         return self._projected(State(fields, masks), features, scores, [bool(e.scores) for e in entries])
 
     def _at(self, members: Sequence[int]) -> list[Conformations]:
         return [self.entries[index] for index in members]
 
-    def _unpadded(self, system: System, drawn: Sequence[tuple[Conformations, Tensor]]) -> TrainingBatch:
+    def _unpadded(self, system: System, drawn: Sequence[tuple[Conformations, Tensor]], generator: Generator) -> TrainingBatch:
         """Returns the batch of the drawn rows of entries of one whole system, entry after entry; features are shared."""
         state = State({name: torch.cat([entry.fields[name][rows] for entry, rows in drawn]) for name in drawn[0][0].fields})
         parts = [self._scores(entry, rows) for entry, rows in drawn]
         scores = {name: torch.cat([part[name] for part in parts]) for name in self._forces}
         known = [bool(entry.scores) for entry, rows in drawn for _ in range(len(rows))]
-        return self._projected(state, system.features.shared(), scores, known)
+        return self._projected(state, self._told(system.features.shared(), drawn, generator), scores, known)
+
+    def _told(self, features: Features, drawn: Sequence[tuple[Conformations, Tensor]], generator: Generator) -> Features:
+        """Returns the features of a batch with the labels of the drawn rows of entries, entry after entry."""
+        if self.telling is None:
+            return features
+        values = torch.cat([entry.labels[rows] for entry, rows in drawn if entry.labels is not None])
+        return features.conditioned(self.telling.told(values, generator=generator))
 
     def _scores(self, entry: Conformations, rows: Tensor) -> dict[str, Tensor]:
         """Returns the data scores of some frames, zeros where the entry has none."""
@@ -252,6 +303,9 @@ class ConformationData:
     def _projected(
         self, state: State, features: Features, scores: Mapping[str, Tensor], known: Sequence[bool]
     ) -> TrainingBatch:
+        items = {name: features.node[f"{name}_items"] for name in state.fields if f"{name}_items" in features.node}
+        own = {name: mask.expand(state.batch_size, -1) for name, mask in items.items()}
+        state = State(state.fields, {**state.masks, **own})
         spaces = self.spaces.items()
         state = state.replace(**{name: space.clean(state.fields[name], state.mask(name)) for name, space in spaces})
         which = torch.tensor(known) if self._mixed else None

@@ -13,7 +13,7 @@ from torch import Generator, Tensor
 from equilibra.diffusion.objectives.batch import TrainingBatch
 from equilibra.errors import ConfigError, ShapeError
 from equilibra.state.features import Features
-from equilibra.state.state import State
+from equilibra.state.packing import Packing, SingleField
 
 
 def conditions(beta: Tensor) -> Tensor:
@@ -28,6 +28,7 @@ class ReplayBuffer:
         features: Features of the system.
         betas: Inverse temperature of each rung relative to the first, which is 1.
         field: Name of the position field.
+        packing: What the arrays are as States; by default positions, the field of that name.
         focus: Share of a batch that comes from the first rung; the other rungs share the rest.
         newest: Share of each rung's frames, those added last, that batches are drawn from. Below 1 it forgets what was collected before the walkers
             had the right populations, which a model trained on all frames would keep.
@@ -39,7 +40,14 @@ class ReplayBuffer:
     has_forces = True
 
     def __init__(
-        self, features: Features, betas: Sequence[float], *, field: str = "pos", focus: float = 0.5, newest: float = 1.0
+        self,
+        features: Features,
+        betas: Sequence[float],
+        *,
+        field: str = "pos",
+        packing: Packing | None = None,
+        focus: float = 0.5,
+        newest: float = 1.0,
     ) -> None:
         if not betas or betas[0] != 1.0:
             raise ConfigError(f"betas: got {tuple(betas)}, expected a ladder that starts at 1")
@@ -51,6 +59,7 @@ class ReplayBuffer:
         self.features = features.shared()
         self.betas = torch.tensor(tuple(betas), dtype=torch.float64)
         self.field = field
+        self.packing = SingleField(field) if packing is None else packing
         rest = (1.0 - focus) / max(len(betas) - 1, 1)
         self._shares = torch.tensor([1.0 if len(betas) == 1 else focus] + [rest] * (len(betas) - 1), dtype=torch.float64)
         self._x: Tensor | None = None
@@ -121,9 +130,9 @@ class ReplayBuffer:
         beta = self.betas[rungs]
         features = self.features.conditioned(conditions(beta).float()) if self.rungs > 1 else self.features
         return TrainingBatch(
-            State({self.field: self._x[rungs, rows]}),
+            self.packing.state(self._x[rungs, rows]),
             features,
-            forces={self.field: beta.float()[:, None, None] * self._force[rungs, rows]},
+            forces=self.packing.forces(beta.float()[:, None, None] * self._force[rungs, rows]),
             classes=features.node["element"],
             energies=(beta * self._u[rungs, rows]).float(),
             ensembles=rungs,

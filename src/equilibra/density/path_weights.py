@@ -1,4 +1,4 @@
-r"""Discrete path weights: unbiased log Z of any model with any number of steps, on flat Spaces.
+r"""Discrete path weights: unbiased log Z of any model with any number of steps.
 
 A chain of Gaussian kernels :math:`p(x_{k-1} \mid x_k)` leads from the prior :math:`p_K` through the levels :math:`\sigma_K > \dots > \sigma_1`
 to the clean state :math:`x_0`; the forward kernels :math:`q(x_k \mid x_{k-1}) = N(x_{k-1}, \sigma_k^2 - \sigma_{k-1}^2)`, :math:`\sigma_0 = 0`, lead back:
@@ -6,7 +6,9 @@ to the clean state :math:`x_0`; the forward kernels :math:`q(x_k \mid x_{k-1}) =
 .. math::
     \ln w = -u(x_0) + \sum_k \ln q(x_k \mid x_{k-1}) - \ln p_K(x_K) - \sum_k \ln p(x_{k-1} \mid x_k), \qquad \mathrm E[w] = Z
 
-without divergence and without discretisation bias. The mean of a reverse kernel is :math:`x_k + (1 - \sigma_{k-1}^2/\sigma_k^2)\, \delta(x_k)`; its variance is free:
+without divergence and without discretisation bias. On SO(3) and on a torus all kernels are heat kernels, of which the density is known (`Space.log_kernel`): IGSO(3) and wrapped
+normal laws, about means that are reached by the exponential map. On a plane with a lattice (`diffusion.slab.Slab`) the same holds in its cover: q and p are invariant under translations of a
+whole path by the lattice, so that a path with :math:`x_0` in the cell is one with :math:`x_K` in the cell, and the prior is uniform in it. The mean of a reverse kernel is :math:`x_k + (1 - \sigma_{k-1}^2/\sigma_k^2)\, \delta(x_k)`; its variance is free:
 
 =============  ==============================================================================
 posterior      :math:`v = \sigma_{k-1}^2 (\sigma_k^2 - \sigma_{k-1}^2)/\sigma_k^2`, exact for a point mass
@@ -47,7 +49,7 @@ class PathKernels:
         sigmas: Noise of each moving field at the levels.
         variances: For each moving field the variances of the reverse kernels; entry k is that of the kernel from level k + 1 down, entry 0
             that of the last one, from the smallest noise to the clean state.
-        prior: Variance of each moving field at the largest noise.
+        prior: Variance of each moving field at the largest noise; in a periodic plane, where the prior is uniform, it has no effect.
     """
 
     times: Sequence[float]
@@ -101,17 +103,17 @@ def path_kernels(process: Process, levels: Sequence[Level], *, variance: Varianc
     data, or :math:`\sigma_1^2` (`forward`). Better are fitted variances, `fit_variances`.
 
     Arguments:
-        process: Forward process on flat Spaces.
+        process: Forward process.
         levels: Noisy levels in either order; a clean end is left out, as the chain always has one.
         variance: Which variances; see the module.
 
     Raises:
-        SpaceError: If a moving field is not flat.
+        SpaceError: If the density of the noise of a moving field is not known.
         ConfigError: If no noisy level is given or the choice of variance is unknown.
     """
     if variance not in get_args(Variance):
         raise ConfigError(f"path variance: got '{variance}', expected one of {', '.join(get_args(Variance))}")
-    require_flat(process, "path weights")
+    require_kernels(process)
     noisy = sorted((level for level in levels if not level.clean), key=lambda level: level.t)
     if not noisy:
         raise ConfigError("path weights: got no noisy level, expected at least one")
@@ -133,9 +135,19 @@ def _bridge(low: float, high: float) -> float:
     return low**2 * (high**2 - low**2) / high**2
 
 
+def require_kernels(process: Process) -> None:
+    """Raises `SpaceError` if the density of the noise of a moving field is not known."""
+    unknown = [name for name in process.moving if not process.fields[name].space.has_kernel]
+    if unknown:
+        kind = type(process.fields[unknown[0]].space).__name__
+        raise SpaceError(
+            f"path weights: the noise of the field '{unknown[0]}' on {kind} has no density of its own; use density.flow.log_density there"
+        )
+
+
 def require_flat(process: Process, what: str) -> None:
     """Raises `SpaceError` if a moving field is not flat."""
-    curved = [name for name in process.moving if not process.fields[name].space.linear]
+    curved = [name for name in process.moving if not process.fields[name].space.flat]
     if curved:
         kind = type(process.fields[curved[0]].space).__name__
         raise SpaceError(
@@ -156,7 +168,7 @@ def fit_variances(denoiser: Denoiser, states: State, kernels: PathKernels, *, ge
         The chain with the variances that are best for these states.
     """
     process = denoiser.process
-    require_flat(process, "path weights")
+    require_kernels(process)
     variances: dict[str, list[float]] = {name: [] for name in process.moving}
     with torch.no_grad():
         for k, time in enumerate(kernels.times):
@@ -165,7 +177,8 @@ def fit_variances(denoiser: Denoiser, states: State, kernels: PathKernels, *, ge
             found = denoiser(noised, t).displacements
             for name, past in variances.items():
                 space, mask = process.fields[name].space, states.mask(name)
-                error = space.project(states.fields[name] - noised.fields[name] - found[name], mask).double()
+                guess = space.retract(noised.fields[name], found[name])
+                error = space.project(space.kernel_log(guess, states.fields[name]), mask).double()
                 mmse = float(space.inner(error, error).sum() / space.degrees(states.fields[name], mask).double().sum())
                 high, low = kernels.sigmas[name][k], kernels.below(name, k)
                 past.append(_bridge(low, high) + (1.0 - low**2 / high**2) ** 2 * mmse)
@@ -192,11 +205,11 @@ def draw_weighted(
         progress: Called with the number of finished steps.
 
     Raises:
-        SpaceError: If a moving field is not flat.
+        SpaceError: If the density of the noise of a moving field is not known.
         DivergenceError: If a weight or an energy is not a number.
     """
     process = denoiser.process
-    require_flat(process, "path weights")
+    require_kernels(process)
     with torch.no_grad():
         state, log_prior = draw_prior(process, kernels, like, generator=generator)
         log_ratio = -log_prior
@@ -211,7 +224,7 @@ def draw_prior(process: Process, kernels: PathKernels, like: State, *, generator
     """Draws the upper ends of paths.
 
     Arguments:
-        process: Forward process on flat Spaces.
+        process: Forward process.
         kernels: The chain.
         like: Gives shapes, masks and fixed fields.
         generator: The only source of randomness.
@@ -220,7 +233,7 @@ def draw_prior(process: Process, kernels: PathKernels, like: State, *, generator
         States at the largest noise, and their log-density (batch,) under the chain's prior, in float64.
     """
     start = {
-        name: math.sqrt(kernels.prior[name]) * space.tangent_noise(like.fields[name], like.mask(name), generator=generator)
+        name: space.prior(like.fields[name], _widths(kernels, name, like), 0.0, like.mask(name), generator=generator)
         for name, space in _spaces(process)
     }
     state = like.replace(**start)
@@ -245,8 +258,7 @@ def draw_kernel(
     process = denoiser.process
     means = _reverse_means(denoiser, kernels, upper, k)
     drawn = {
-        name: means[name]
-        + math.sqrt(kernels.variances[name][k]) * space.tangent_noise(upper.fields[name], upper.mask(name), generator=generator)
+        name: _drawn(space, means[name], kernels.variances[name][k], upper.mask(name), generator)
         for name, space in _spaces(process)
     }
     lower = upper.replace(**drawn)
@@ -273,20 +285,19 @@ def reverse_weights(
         progress: Called with the number of finished steps.
 
     Raises:
-        SpaceError: If a moving field is not flat.
+        SpaceError: If the density of the noise of a moving field is not known.
         DivergenceError: If a weight or an energy is not a number.
     """
     process = denoiser.process
-    require_flat(process, "path weights")
+    require_kernels(process)
     with torch.no_grad():
         state = states
         log_ratio = torch.zeros(states.batch_size, dtype=torch.float64, device=states.device)
         for k in range(kernels.steps):
             raised = {}
             for name, space in _spaces(process):
-                gain = math.sqrt(kernels.sigmas[name][k] ** 2 - kernels.below(name, k) ** 2)
-                noise = space.tangent_noise(state.fields[name], state.mask(name), generator=generator)
-                raised[name] = state.fields[name] + gain * noise
+                gain = kernels.sigmas[name][k] ** 2 - kernels.below(name, k) ** 2
+                raised[name] = _drawn(space, state.fields[name], gain, state.mask(name), generator)
             upper = state.replace(**raised)
             means = _reverse_means(denoiser, kernels, upper, k)
             log_ratio = log_ratio + _log_kernel_ratio(process, kernels, state, upper, means, k)
@@ -323,19 +334,29 @@ def _reverse_means(denoiser: Denoiser, kernels: PathKernels, state: State, k: in
     """Returns the means of the reverse kernel from the level k to the one below, by field."""
     displacements = denoiser(state, _times(kernels.times[k], state)).displacements
     share = {name: 1.0 - (kernels.below(name, k) / kernels.sigmas[name][k]) ** 2 for name in denoiser.process.moving}
-    return {name: state.fields[name] + c * displacements[name] for name, c in share.items()}
+    steps = {name: c * displacements[name] for name, c in share.items()}
+    return dict(denoiser.process.retract(state, steps).fields)
 
 
-def _log_normal(space: Space, deviation: Tensor, variance: float, mask: Tensor | None) -> Tensor:
-    """Returns the log-density (batch,) of a deviation under an isotropic Gaussian of the tangent space, in float64."""
-    v = space.project(deviation.double(), mask)
-    return -0.5 * (space.degrees(v, mask) * math.log(2.0 * math.pi * variance) + space.inner(v, v) / variance)
+def _drawn(space: Space, centre: Tensor, variance: float, mask: Tensor | None, generator: Generator) -> Tensor:
+    """Draws from the heat kernels of points with one variance per axis."""
+    width = torch.full((len(centre),), math.sqrt(variance), dtype=centre.dtype, device=centre.device)
+    return space.perturb(centre, width, mask, generator=generator)
 
 
 def _log_prior(process: Process, kernels: PathKernels, state: State) -> Tensor:
     """Returns the log-density (batch,) of States at the largest noise under the chain's prior, in float64."""
-    parts = [_log_normal(space, state.fields[name], kernels.prior[name], state.mask(name)) for name, space in _spaces(process)]
+    state = state.to(dtype=torch.float64)
+    parts = [
+        space.log_prior(state.fields[name], _widths(kernels, name, state), 0.0, state.mask(name))
+        for name, space in _spaces(process)
+    ]
     return torch.stack(parts).sum(0)
+
+
+def _widths(kernels: PathKernels, name: str, like: State) -> Tensor:
+    """Returns the width (batch,) of a field's prior."""
+    return torch.full((like.batch_size,), math.sqrt(kernels.prior[name]), dtype=like.dtype, device=like.device)
 
 
 def _log_kernel_ratio(
@@ -344,10 +365,10 @@ def _log_kernel_ratio(
     """Returns ln q(upper given lower) - ln p(lower given upper) of the kernel between the level k and the one below."""
     total = torch.zeros(lower.batch_size, dtype=torch.float64, device=lower.device)
     for name, space in _spaces(process):
-        mask, x = lower.mask(name), lower.fields[name].double()
+        mask, x = lower.mask(name), lower.fields[name]
         gain = kernels.sigmas[name][k] ** 2 - kernels.below(name, k) ** 2
-        total = total + _log_normal(space, upper.fields[name].double() - x, gain, mask)
-        total = total - _log_normal(space, x - means[name].double(), kernels.variances[name][k], mask)
+        total = total + space.log_kernel(x, upper.fields[name], gain, mask)
+        total = total - space.log_kernel(means[name], x, kernels.variances[name][k], mask)
     return total
 
 

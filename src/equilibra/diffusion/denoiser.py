@@ -120,7 +120,7 @@ class NetworkDenoiser(nn.Module):
         for name, c in coefficients.items():
             space, raw = self.process.fields[name].space, outputs[name].to(state.dtype)
             displacement = expand(c.c_out, raw) * raw
-            if space.linear:
+            if space.flat:
                 x = space.about_centre(state.fields[name])
                 displacement = displacement + expand(c.c_shift, x) * x
             displacements[name] = space.project(displacement, state.mask(name))
@@ -133,7 +133,7 @@ class NetworkDenoiser(nn.Module):
 
     def bind(self, features: Features) -> "BoundDenoiser":
         """Returns the denoiser of the batch that `features` describe."""
-        return BoundDenoiser(self.process, self, features)
+        return BoundDenoiser(self.process.of_system(features), self, features)
 
 
 @dataclass(frozen=True)

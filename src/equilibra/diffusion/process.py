@@ -1,7 +1,7 @@
 """The Process: for each field of a State its Space, its Schedule and its data scale."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 import torch
@@ -10,6 +10,7 @@ from torch import Generator, Tensor
 from equilibra.diffusion.schedule import Schedule
 from equilibra.diffusion.space import Fixed, Space, expand, require_linear
 from equilibra.errors import ConfigError
+from equilibra.state.features import Features
 from equilibra.state.state import State
 
 
@@ -113,11 +114,26 @@ class Process:
         """Returns the State reached along tangent vectors, one for each field that moves."""
         return state.replace(**{name: self.fields[name].space.retract(state.fields[name], v) for name, v in steps.items()})
 
+    def tangent_noise(self, state: State, widths: Mapping[str, float], *, generator: Generator) -> dict[str, Tensor]:
+        """Draws normal tangent vectors of a given width per axis, for the fields whose width is positive, in their order."""
+        return {
+            name: width * self.fields[name].space.tangent_noise(state.fields[name], state.mask(name), generator=generator)
+            for name, width in widths.items()
+            if width > 0.0
+        }
+
     def clean(self, state: State) -> State:
         """Projects every field on its Space."""
         return state.replace(
             **{name: field.space.clean(state.fields[name], state.mask(name)) for name, field in self.fields.items()}
         )
+
+    def of_system(self, features: Features) -> "Process":
+        """Returns the process of one system, whose Spaces know what is particular to it, such as the cell of a plane."""
+        spaces = {name: field.space.of_system(features.graph) for name, field in self.fields.items()}
+        if all(spaces[name] is field.space for name, field in self.fields.items()):
+            return self
+        return Process({name: replace(field, space=spaces[name]) for name, field in self.fields.items()})
 
     def degrees(self, state: State) -> Tensor:
         """Returns the true dimension of each batch element, over all fields, with shape (batch,)."""

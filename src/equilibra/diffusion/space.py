@@ -16,6 +16,7 @@ A field has the shape (batch, items, *event) or (batch, *event); all items of a 
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -54,10 +55,12 @@ class Space(ABC):
 
     Attributes:
         linear: True where points are vectors, so that the signal can be scaled (variance-preserving schedules) and averaged.
+        flat: True where steps add vectors and the heat kernel is Gaussian, in coordinates that need not be unique.
         event_ndim: Number of trailing axes of one point.
     """
 
     linear: ClassVar[bool]
+    flat: ClassVar[bool] = False
     event_ndim: ClassVar[int]
 
     @abstractmethod
@@ -75,6 +78,10 @@ class Space(ABC):
     @abstractmethod
     def log(self, x: Tensor, y: Tensor) -> Tensor:
         """Returns the shortest tangent vector at x that leads to y."""
+
+    def kernel_log(self, x: Tensor, y: Tensor) -> Tensor:
+        """Returns the tangent vector at x that leads to y as the noise kernel sees it: the shortest one, but in a cover that of these very images."""
+        return self.log(x, y)
 
     @abstractmethod
     def project(self, v: Tensor, mask: Tensor | None) -> Tensor:
@@ -99,6 +106,26 @@ class Space(ABC):
     @abstractmethod
     def preconditioning(self, sigma: Tensor, data_scale: float) -> Preconditioning:
         """Returns coefficients with which the ideal network output has unit variance at every sigma (batch,)."""
+
+    def of_system(self, graph: Mapping[str, Tensor]) -> "Space":
+        """Returns the Space of one system, given what is known of the whole of it (`Features.graph`): itself, where all systems share one."""
+        return self
+
+    @property
+    def has_kernel(self) -> bool:
+        """Whether `log_kernel` is the density of what `perturb` draws."""
+        return self.flat
+
+    def log_kernel(self, x0: Tensor, x: Tensor, variance: float, mask: Tensor | None) -> Tensor:
+        """Returns the log-density (batch,) of the heat kernel of x0 at x, with the given variance per axis, in float64.
+
+        Raises:
+            SpaceError: If it is not known on this Space.
+        """
+        if not self.flat:
+            raise SpaceError(f"the density of the noise is not known on {type(self).__name__}")
+        v = self.project(x.double() - x0.double(), mask)
+        return -0.5 * (self.degrees(v, mask) * math.log(2.0 * math.pi * variance) + self.inner(v, v) / variance)
 
     def frame_size(self, x: Tensor) -> int:
         """Returns the number of coordinates in the orthonormal frame of the tangent space, those of padded items included."""
@@ -146,6 +173,7 @@ class Euclidean(Space):
     r"""Flat space :math:`\mathbb R^d` per item, in an absolute frame: nothing is projected and :math:`D_{eff} = N d`."""
 
     linear: ClassVar[bool] = True
+    flat: ClassVar[bool] = True
     event_ndim: ClassVar[int] = 1
 
     def degrees(self, x: Tensor, mask: Tensor | None) -> Tensor:  # noqa: D102
@@ -299,6 +327,15 @@ class SO3(Space):
         tau = (0.5 * expand(sigma, x0[..., 0, 0]) ** 2).expand(x0.shape[:-2])
         return expand(sigma, x[..., 0]) ** 2 * igso3.score(x @ x0.transpose(-1, -2), tau)
 
+    @property
+    def has_kernel(self) -> bool:  # noqa: D102
+        return True
+
+    def log_kernel(self, x0: Tensor, x: Tensor, variance: float, mask: Tensor | None) -> Tensor:  # noqa: D102
+        angle = so3.angle(x.double() @ x0.double().transpose(-1, -2))
+        density = igso3.log_density(angle, torch.full_like(angle, 0.5 * variance))
+        return masked(density[..., None], mask).flatten(1).sum(1) if mask is not None else density.flatten(1).sum(1)
+
     def prior(self, like: Tensor, sigma: Tensor, data_scale: float, mask: Tensor | None, *, generator: Generator) -> Tensor:
         """Draws uniform rotations; the largest noise must be wide enough for that to hold (sigma = 2.3, DiG's 1.65 in convention A, leaves 1e-4 nat per rotation)."""
         return self.clean(so3.uniform(like.shape[:-2], generator=generator, dtype=like.dtype, device=like.device), mask)
@@ -364,6 +401,15 @@ class Torus(Space):
         wide = expand(sigma, x0)
         return wide**2 * torus.wrapped_normal_score(self.log(x0, x), wide.expand(x0.shape), period=self.period)
 
+    @property
+    def has_kernel(self) -> bool:
+        """True but for a centred torus, whose noise moves the origin, too."""
+        return not self.centred
+
+    def log_kernel(self, x0: Tensor, x: Tensor, variance: float, mask: Tensor | None) -> Tensor:  # noqa: D102
+        density = torus.wrapped_normal_log_density(x.double() - x0.double(), math.sqrt(variance), period=self.period)
+        return masked(density, mask).flatten(1).sum(1)
+
     def prior(self, like: Tensor, sigma: Tensor, data_scale: float, mask: Tensor | None, *, generator: Generator) -> Tensor:
         """Draws uniform points."""
         uniform = torch.rand(like.shape, generator=generator, dtype=like.dtype, device=like.device)
@@ -384,70 +430,11 @@ class Torus(Space):
 
 
 @dataclass(frozen=True)
-class Slab(Space):
-    """Positions above a periodic plane: two fractional coordinates on the torus and a height on the line, in the last axis (u, v, h).
-
-    Heights are given in a unit in which one sigma serves all three: the domain divides Å by its height unit. A field has the shape
-    (batch, items, 3).
-    """
-
-    linear: ClassVar[bool] = False
-    event_ndim: ClassVar[int] = 1
-
-    def _both(self, plane: Tensor, height: Tensor) -> Tensor:
-        return torch.cat([plane, height], dim=-1)
-
-    def degrees(self, x: Tensor, mask: Tensor | None) -> Tensor:  # noqa: D102
-        return Euclidean().degrees(x, mask)
-
-    def tangent_noise(self, x: Tensor, mask: Tensor | None, *, generator: Generator) -> Tensor:  # noqa: D102
-        return Euclidean().tangent_noise(x, mask, generator=generator)
-
-    def retract(self, x: Tensor, v: Tensor) -> Tensor:  # noqa: D102
-        return self._both(torus.wrap(x[..., :2] + v[..., :2]), x[..., 2:] + v[..., 2:])
-
-    def log(self, x: Tensor, y: Tensor) -> Tensor:  # noqa: D102
-        return self._both(torus.difference(x[..., :2], y[..., :2]), y[..., 2:] - x[..., 2:])
-
-    def project(self, v: Tensor, mask: Tensor | None) -> Tensor:  # noqa: D102
-        return masked(v, mask)
-
-    def clean(self, x: Tensor, mask: Tensor | None) -> Tensor:  # noqa: D102
-        return masked(self._both(torus.wrap(x[..., :2]), x[..., 2:]), mask)
-
-    def perturb(self, x0: Tensor, sigma: Tensor, mask: Tensor | None, *, generator: Generator) -> Tensor:  # noqa: D102
-        return self.clean(x0 + expand(sigma, x0) * self.tangent_noise(x0, mask, generator=generator), mask)
-
-    def kernel_displacement(self, x0: Tensor, x: Tensor, sigma: Tensor) -> Tensor:  # noqa: D102
-        plane = Torus().kernel_displacement(x0[..., :2], x[..., :2], sigma)
-        return self._both(plane, x0[..., 2:] - x[..., 2:])
-
-    def prior(self, like: Tensor, sigma: Tensor, data_scale: float, mask: Tensor | None, *, generator: Generator) -> Tensor:
-        """Draws positions uniform in the plane, with moment-matched Gaussian heights."""
-        plane = Torus().prior(like[..., :2], sigma, data_scale, mask, generator=generator)
-        height = Euclidean().prior(like[..., 2:], sigma, data_scale, mask, generator=generator)
-        return self._both(plane, height)
-
-    def log_prior(self, x: Tensor, sigma: Tensor, data_scale: float, mask: Tensor | None) -> Tensor:  # noqa: D102
-        return Euclidean().log_prior(x[..., 2:], sigma, data_scale, mask)
-
-    def preconditioning(self, sigma: Tensor, data_scale: float) -> Preconditioning:  # noqa: D102
-        # zero shift; the displacement in the plane vanishes when the noise has wrapped, that of heights is the noise itself
-        plane = Torus().preconditioning(sigma, data_scale)
-        scale = torch.stack([plane.c_out, plane.c_out, sigma], dim=-1)[:, None, :]
-        return Preconditioning(c_in=plane.c_in, c_shift=plane.c_shift, c_out=scale)
-
-    def interpolate(self, a: Tensor, b: Tensor, fraction: float, mask: Tensor | None) -> Tensor:
-        """Returns a geodesic in the plane and a great arc of heights."""
-        plane = Torus().interpolate(a[..., :2], b[..., :2], fraction, None)
-        return self.clean(self._both(plane, slerp(a[..., 2:], b[..., 2:], fraction)), mask)
-
-
-@dataclass(frozen=True)
 class Fixed(Space):
     """A field that never moves: it comes back bit-identical."""
 
     linear: ClassVar[bool] = True
+    flat: ClassVar[bool] = True
     event_ndim: ClassVar[int] = 1
 
     def degrees(self, x: Tensor, mask: Tensor | None) -> Tensor:  # noqa: D102

@@ -6,7 +6,8 @@ from typing import Any
 
 from equilibra.diffusion.process import Field, Process
 from equilibra.diffusion.schedule import Schedule, VarianceExploding, VarianceLinear, VarianceSigmoid
-from equilibra.diffusion.space import SO3, CentredEuclidean, Euclidean, Fixed, Slab, Space, SymmetricMatrices, Torus
+from equilibra.diffusion.slab import Slab
+from equilibra.diffusion.space import SO3, CentredEuclidean, Euclidean, Fixed, Space, SymmetricMatrices, Torus
 from equilibra.errors import ConfigError, unknown_key_message
 
 SPACES: dict[str, type[Space]] = {

@@ -25,12 +25,21 @@ class AseEnergy(OneByOneEnergy):
         calculator: ASE calculator; by default the one of the atoms.
         name: What it is called; by default after the calculator's class.
         invariant: Whether translations leave the energy unchanged; false for atoms in an external field.
+        tolerant: Whether conformations on which the calculator fails have an energy that is not a number; `failures` counts them.
 
     Raises:
         InputError: If there is no calculator, or it has no forces.
     """
 
-    def __init__(self, atoms: Any, calculator: Any = None, *, name: str | None = None, invariant: bool = True) -> None:
+    def __init__(
+        self,
+        atoms: Any,
+        calculator: Any = None,
+        *,
+        name: str | None = None,
+        invariant: bool = True,
+        tolerant: bool = False,
+    ) -> None:
         calculator = atoms.calc if calculator is None else calculator
         if calculator is None:
             raise InputError("AseEnergy: the atoms have no calculator; give one, for example ase.calculators.emt.EMT()")
@@ -41,6 +50,7 @@ class AseEnergy(OneByOneEnergy):
         self.items = len(atoms)
         self.name = name or f"ase-{type(calculator).__name__.lower()}"
         self.invariant = invariant
+        self.tolerant = tolerant
 
     def conformation(self, positions: FloatArray, forces: bool) -> tuple[float, FloatArray | None]:  # noqa: D102
         self._atoms.set_positions(positions, apply_constraint=False)

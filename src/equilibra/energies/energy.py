@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
@@ -42,6 +43,11 @@ class Energy(ABC):
             energy = self.energy(moving)
             (gradient,) = torch.autograd.grad(energy.sum(), moving)
         return energy.detach(), -gradient
+
+    @property
+    def failures(self) -> Mapping[str, int]:
+        """How often an engine that may fail did so, by its own words: the energies of those conformations are not a number. Empty for others."""
+        return {}
 
     @property
     def degrees(self) -> int:

@@ -6,7 +6,10 @@ gradient of the energy is minus the engine's force.
 
 from __future__ import annotations
 
+import functools
 from abc import abstractmethod
+from collections import Counter
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 import numpy as np
@@ -100,7 +103,22 @@ class EngineEnergy(Energy):
 
 
 class OneByOneEnergy(EngineEnergy):
-    """Abstract energy of an engine that treats one conformation at a time."""
+    """Abstract energy of an engine that treats one conformation at a time.
+
+    Attributes:
+        tolerant: Whether conformations on which the engine fails have an energy that is not a number, instead of ending everything.
+    """
+
+    tolerant: bool = False
+
+    @functools.cached_property
+    def _failed(self) -> Counter[str]:
+        return Counter()
+
+    @property
+    def failures(self) -> Mapping[str, int]:
+        """How often a tolerant engine failed, by its own words."""
+        return self._failed
 
     @abstractmethod
     def conformation(self, positions: FloatArray, forces: bool) -> tuple[float, FloatArray | None]:
@@ -120,6 +138,12 @@ class OneByOneEnergy(EngineEnergy):
                 if gathered is not None:
                     gathered[index] = force
             except Exception as error:  # engines raise whatever their own code stumbles over
+                if self.tolerant:
+                    self._failed[f"{type(error).__name__}: {error}"] += 1
+                    energies[index] = np.nan
+                    if gathered is not None:
+                        gathered[index] = np.nan
+                    continue
                 raise InputError(
                     f"energy '{self.name}': the engine failed on conformation {index} of {len(positions)}: "
                     f"{type(error).__name__}: {error}"

@@ -24,9 +24,13 @@ from torch import Generator, Tensor
 from equilibra.energies.energy import ReducedEnergy
 from equilibra.energies.hamiltonian import HamiltonianMoves
 from equilibra.energies.ladder_state import LadderState
+from equilibra.energies.manifold_moves import ManifoldMoves
 from equilibra.energies.step_adaptation import StepAdaptation
 from equilibra.energies.walkers import Walkers, evaluate
 from equilibra.errors import InputError
+
+Moves = HamiltonianMoves | ManifoldMoves
+"""Moves of walkers between swaps: of positions, or of States on any Spaces."""
 
 
 def geometric_betas(hottest: float, rungs: int) -> tuple[float, ...]:
@@ -65,7 +69,7 @@ class ParallelTempering:
         reduced: ReducedEnergy,
         betas: Sequence[float],
         walkers_per_rung: int,
-        moves: HamiltonianMoves,
+        moves: Moves,
         *,
         moves_per_sweep: int = 5,
     ) -> None:

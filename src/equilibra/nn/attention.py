@@ -41,7 +41,13 @@ class GeometricAttention(nn.Module):
         """
         batch, tokens, dim = h.shape
         q, k, v = self.qkv(h).reshape(batch, tokens, 3, self.heads, dim // self.heads).permute(2, 0, 3, 1, 4)
-        logits = torch.matmul(q, k.transpose(-1, -2)) / math.sqrt(dim // self.heads) + bias
+        return self.gathered(q, k, v, bias, vectors)
+
+    def gathered(self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor, vectors: Tensor) -> Tensor:
+        """Returns the update of tokens with the queries q, from others with the keys k and values v, each (batch, heads, tokens, width)."""
+        batch, _, tokens, width = q.shape
+        dim = self.heads * width
+        logits = torch.matmul(q, k.transpose(-1, -2)) / math.sqrt(width) + bias
         weights = torch.softmax(logits, dim=-1, dtype=torch.promote_types(logits.dtype, torch.float32))
         values = torch.matmul(weights.to(v.dtype), v).transpose(1, 2).reshape(batch, tokens, dim)
         u = full_precision_product(weights.permute(0, 2, 1, 3), vectors)  # (batch, tokens, heads, 3)

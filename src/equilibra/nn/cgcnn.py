@@ -11,8 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
-from equilibra.errors import ConfigError
-from equilibra.nn.crystal_graph import CrystalGraph, mean_by, rows_of, sum_by
+from equilibra.nn.crystal_graph import CrystalGraph, check_predictor, mean_by, rows_of, sum_by
 
 _TIE = 1e-4
 """Distances that differ by less count as one shell, in Å."""
@@ -45,11 +44,7 @@ class CGCNNConfig:
     target_std: float = 1.0
 
     def __post_init__(self) -> None:
-        if not self.elements or min(self.elements) < 1:
-            raise ConfigError(f"CGCNNConfig: elements is {self.elements}, expected positive atomic numbers")
-        for name in ("cutoff", "neighbours", "step", "dim", "hidden", "layers", "target_std"):
-            if not getattr(self, name) > 0:
-                raise ConfigError(f"CGCNNConfig: {name} is {getattr(self, name)}, expected a positive number")
+        check_predictor(self, ("cutoff", "neighbours", "step", "dim", "hidden", "layers", "target_std"))
 
 
 class GatedConvolution(nn.Module):

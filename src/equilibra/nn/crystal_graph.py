@@ -4,11 +4,13 @@ Networks that pass messages along bonds see nothing else of a crystal, so that t
 the order and padding of atoms.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 
-from equilibra.errors import InputError, ShapeError
+from equilibra.errors import ConfigError, InputError, ShapeError
 from equilibra.geometry.lattice import volume
 from equilibra.geometry.periodic import neighbours, plane_spacings
 from equilibra.geometry.reduction import reduced_basis
@@ -156,3 +158,29 @@ def rows_of(numbers: Tensor, elements: tuple[int, ...]) -> Tensor:
             f"atomic numbers: got {strange}, which the network was not trained on; it knows {len(elements)} elements up to {max(elements)}"
         )
     return rows
+
+
+class PredictorConfig(Protocol):
+    """Size of a network that predicts a number of crystals."""
+
+    @property
+    def elements(self) -> tuple[int, ...]:
+        """Atomic numbers that it knows."""
+
+
+def check_predictor(config: PredictorConfig, positive: Sequence[str]) -> None:
+    """Checks the size of a network that predicts a number of crystals.
+
+    Arguments:
+        config: The size.
+        positive: Names of the numbers that must be positive.
+
+    Raises:
+        ConfigError: If an element has no atomic number, or a number is not positive.
+    """
+    kind = type(config).__name__
+    if not config.elements or min(config.elements) < 1:
+        raise ConfigError(f"{kind}: elements is {config.elements}, expected positive atomic numbers")
+    for name in positive:
+        if not getattr(config, name) > 0:
+            raise ConfigError(f"{kind}: {name} is {getattr(config, name)}, expected a positive number")

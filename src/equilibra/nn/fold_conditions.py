@@ -1,6 +1,6 @@
 r"""Conditions as weights: at fixed conditions a conditioned network is one without conditions.
 
-The trunk embeds noise levels l and conditions c as a sum, :math:`e = W h(l) + b + g(c)`. For one c the last term is a constant and joins
+A network embeds noise levels l and conditions c as a sum, :math:`e = W h(l) + b + g(c)`. For one c the last term is a constant and joins
 the bias, :math:`b' = b + g(c)`; nothing else of a network reads the conditions, so that its outputs stay the same to rounding.
 """
 
@@ -12,14 +12,13 @@ from torch import Tensor, nn
 
 from equilibra.errors import ConfigError, ShapeError
 from equilibra.nn.embedding import NoiseEmbedding
-from equilibra.nn.trunk import Trunk
 
 
 def fold_conditions(network: nn.Module, values: Sequence[float]) -> dict[str, Tensor]:
     """Returns the weights of a network without conditions whose outputs are those of `network` at these conditions.
 
     Arguments:
-        network: A network with a trunk that has conditions; it is left as it is.
+        network: A network of which a part embeds noise and conditions, `noise` and `conditions`; it is left as it is.
         values: One value for each condition, the same for all systems.
 
     Returns:
@@ -29,9 +28,10 @@ def fold_conditions(network: nn.Module, values: Sequence[float]) -> dict[str, Te
         ConfigError: If the network has no conditions.
         ShapeError: If it has another number of conditions.
     """
-    for name, trunk in network.named_modules():
-        if isinstance(trunk, Trunk) and trunk.conditions is not None:
-            return _folded(network.state_dict(), f"{name}." if name else "", trunk.noise, trunk.conditions, values)
+    for name, part in network.named_modules():
+        noise, conditions = getattr(part, "noise", None), getattr(part, "conditions", None)
+        if isinstance(noise, NoiseEmbedding) and isinstance(conditions, nn.Sequential):
+            return _folded(network.state_dict(), f"{name}." if name else "", noise, conditions, values)
     raise ConfigError(f"{type(network).__name__}: it has no conditions that its weights could take up")
 
 

@@ -13,8 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from equilibra.errors import ConfigError
-from equilibra.nn.crystal_graph import CrystalGraph, mean_by, rows_of, softmax_by, sum_by
+from equilibra.nn.crystal_graph import CrystalGraph, check_predictor, mean_by, rows_of, softmax_by, sum_by
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,9 +53,7 @@ class MEGNetConfig:
     target_std: float = 1.0
 
     def __post_init__(self) -> None:
-        if not self.elements or min(self.elements) < 1:
-            raise ConfigError(f"MEGNetConfig: elements is {self.elements}, expected positive atomic numbers")
-        positive = (
+        sizes = (
             "states",
             "cutoff",
             "basis",
@@ -69,9 +66,7 @@ class MEGNetConfig:
             "readouts",
             "target_std",
         )
-        for name in positive:
-            if not getattr(self, name) > 0:
-                raise ConfigError(f"MEGNetConfig: {name} is {getattr(self, name)}, expected a positive number")
+        check_predictor(self, sizes)
 
 
 class ShiftedSoftplus(nn.Module):

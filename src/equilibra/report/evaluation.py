@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from equilibra.systems.molecule.ensemble import MoleculeEnsemble
     from equilibra.systems.protein.ensemble import ProteinEnsemble
 
-MOST = {"molecule": 10_000, "protein": 1000, "crystal": 1000}
+MOST = {"molecule": 10_000, "protein": 1000, "crystal": 1000, "adsorbate": 10_000, "ligand": 1000}
 """The largest number of samples on each side by default."""
 
 _TRANSPORT = {"molecule": 2000, "protein": 1000, "crystal": 1000}
@@ -38,6 +39,10 @@ def evaluate(
     include_rejected: bool = False,
     native: Any | None = None,
     training: str | Path | None = None,
+    judges: Sequence[str] = (),
+    placement: str | None = None,
+    vina: bool = False,
+    exhaustiveness: int = 8,
     domain: str | None = None,
     transport_n: int | None = None,
     rmsd_n: int = 250,
@@ -56,7 +61,12 @@ def evaluate(
         native: For proteins, the native structure: a PDB or mmCIF file, or an mdtraj `Trajectory`, of which the first frame counts. It adds TM-score, RMSD,
             lDDT and native contacts.
         training: For crystals, the file of structures that the model was trained on: it adds novelty, and the score of memory.
-        domain: `molecule`, `protein` or `crystal`; by default what the ensembles say, or else what their atoms look like.
+        judges: For crystals, models that judge both sides, such as `band-gap:xtb` (`systems.crystal.judge`).
+        placement: For adsorbates, an energy: samples of `a`, and as many random and heuristic placements, are relaxed with it, for the success of each after k
+            structures with the number of energy calls.
+        vina: For ligands, dock with AutoDock Vina into the same box, too, whose figures are the baseline.
+        exhaustiveness: For ligands, that of Vina.
+        domain: `molecule`, `protein`, `crystal`, `adsorbate` or `ligand`; by default what the ensembles say, or else what their atoms look like.
         transport_n: The largest number of samples for exact optimal transport; by default 2,000 of molecules and 1,000 of proteins.
         rmsd_n: For molecules, the same for the matrix of RMSDs.
         repeats: Resamples for errors and floors.
@@ -80,9 +90,25 @@ def evaluate(
         raise InputError("native: a native structure has a meaning for proteins only; leave it out")
     if training is not None and kind != "crystal":
         raise InputError("training: the structures of a training have a meaning for crystals only; leave them out")
+    if judges and kind != "crystal":
+        raise InputError("judges: have a meaning for crystals only; leave them out")
+    if placement is not None and kind != "adsorbate":
+        raise InputError("placement: has a meaning for adsorbates only; leave it out")
     size = MOST[kind] if n is None else n
     if kind == "crystal":
-        return _crystals(a, b, training, n=size, seed=seed, repeats=repeats, include_rejected=include_rejected)
+        return _crystals(a, b, training, judges, n=size, seed=seed, repeats=repeats, include_rejected=include_rejected)
+    if kind == "ligand":
+        from equilibra.report.pose_evaluation import evaluate_poses
+
+        if include_rejected:
+            raise InputError(
+                "include_rejected: has no meaning for ligands, of which the share of valid poses is a row of the table; leave it out"
+            )
+        return evaluate_poses(a, b, n=size, seed=seed, repeats=repeats, vina=vina, exhaustiveness=exhaustiveness)
+    if vina:
+        raise InputError("vina: has a meaning for ligands only; leave it out")
+    if kind == "adsorbate":
+        return _adsorbates(a, b, placement, n=size, seed=seed, repeats=repeats, include_rejected=include_rejected)
     options: dict[str, Any] = {"n": size, "seed": seed, "lag": lag, "repeats": repeats, "include_rejected": include_rejected}
     options["transport_n"] = min(_TRANSPORT[kind] if transport_n is None else transport_n, size)
     if kind == "protein":
@@ -171,10 +197,19 @@ def _proteins(
 
 
 def _crystals(
-    a: Any, b: Any, training: str | Path | None, *, n: int, seed: int, repeats: int, include_rejected: bool
+    a: Any,
+    b: Any,
+    training: str | Path | None,
+    judges: Sequence[str],
+    *,
+    n: int,
+    seed: int,
+    repeats: int,
+    include_rejected: bool,
 ) -> EvaluationTable:
     from equilibra.analysis.crystal.evaluate import evaluate_crystals
     from equilibra.systems.crystal.load import load_crystals
+    from equilibra.systems.crystal.properties import unit_of
 
     if include_rejected:
         raise InputError(
@@ -186,6 +221,10 @@ def _crystals(
     if None not in known:
         both = np.array(known, dtype=np.float64)
         energies = both[: len(ours.structures)], both[len(ours.structures) :]
+    most = min(n, _MATCHED)
+    judged = {
+        name: (_judged(ours.structures, name, most), _judged(theirs.structures, name, most), unit_of(name)) for name in judges
+    }
     return evaluate_crystals(
         ours.structures,
         theirs.structures,
@@ -193,10 +232,48 @@ def _crystals(
         training=None if training is None else load_crystals(training).structures,
         drawn=ours.drawn,
         energies=energies,
+        judged=judged,
         n=n,
         match_n=min(n, _MATCHED),
         repeats=repeats,
     )
+
+
+def _judged(structures: Sequence[Any], name: str, most: int) -> np.ndarray:
+    """Returns what a judge says of at most so many structures, spread evenly."""
+    from equilibra.systems.crystal.judge import judge
+
+    chosen = np.unique(np.linspace(0, len(structures) - 1, min(most, len(structures))).round().astype(int))
+    return judge([structures[index] for index in chosen], name)
+
+
+def _adsorbates(
+    a: Any, b: Any, placement: str | None, *, n: int, seed: int, repeats: int, include_rejected: bool
+) -> EvaluationTable:
+    from equilibra.analysis.adsorbate import evaluate_adsorbates
+    from equilibra.report.adsorbed import adsorbed, placement_rows, plane_bins, uniform_gas
+    from equilibra.systems.adsorbate.runs import join_runs, load_runs, same_system
+
+    if include_rejected:
+        raise InputError(
+            "include_rejected: has no meaning for adsorbates, of which the share of valid ones is a row of the table; leave it out"
+        )
+    ours, theirs = join_runs(load_runs(a)), join_runs(load_runs(b))
+    system = same_system([ours.system, theirs.system])
+    table = evaluate_adsorbates(
+        adsorbed(ours),
+        adsorbed(theirs),
+        uniform_gas(ours, min(n, len(theirs)), seed=seed),
+        bins=plane_bins(ours),
+        name=system.name,
+        rng=np.random.default_rng(seed),
+        valid=(len(ours), len(ours) + len(ours.rejected)),
+        n=n,
+        repeats=repeats,
+    )
+    if placement is None:
+        return table
+    return dataclasses.replace(table, rows=(*table.rows, *placement_rows(ours, theirs, placement, seed=seed)))
 
 
 def _frames(runs: Sequence[Ensemble], include_rejected: bool) -> tuple[np.ndarray, np.ndarray | None]:

@@ -10,12 +10,21 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from equilibra.errors import InputError
-from equilibra.report.canvas import LINE, SAMPLE, filled, finite, histogram_density, png, sheet
 from equilibra.report.crystal_structures import cell_pdb
-from equilibra.report.elements import CellLike, Element, Facts, Figure, Highlights, Table, Text
+from equilibra.report.distributions import Distribution, distributions
+from equilibra.report.elements import CellLike, Element, Figure, Highlights, Table
 from equilibra.report.ensemble_facts import cost, is_weighted, limits, provenance, validity_rows, weighting
+from equilibra.report.guidance import guidance_elements, guided_properties, label_elements, parity_elements
 from equilibra.report.page import Page
-from equilibra.report.sections import percent, validity_elements, weight_elements
+from equilibra.report.sections import (
+    card_elements,
+    evaluation_elements,
+    percent,
+    provenance_elements,
+    reference_name,
+    validity_elements,
+    weight_elements,
+)
 from equilibra.report.structure_view import Molecules
 
 if TYPE_CHECKING:
@@ -32,6 +41,10 @@ _CRITERIA = {
     "all": "every check above",
 }
 _GROUPS = 12  # of the table of space groups
+_FLOORS = (
+    "Floor: two disjoint random parts of the reference at the same N; a perfect sampler scores it. Baseline: random structures of the training set, which is what a "
+    "model scores that has learned its data by heart."
+)
 
 
 def report_page(
@@ -59,7 +72,7 @@ def report_page(
         InputError: If the reference cannot be read.
     """
     compared = None if reference is None else _densities(reference)
-    called = label or (Path(reference).name if isinstance(reference, str | Path) else "reference")
+    called = reference_name(reference, label)
     table = ensemble.validity_table()
     tiles: dict[str, object] = {"structures": len(ensemble), "valid": percent(table[-1][1], table[-1][2])}
     tiles |= {"mean density (g/cm³)": round(float(np.average(ensemble.densities, weights=ensemble.weights)), 3)}
@@ -68,25 +81,22 @@ def report_page(
     subtitle = f"{len(ensemble):,} crystal structures of {ensemble.system.formula}, {ensemble.system.atoms} atoms in the cell."
     page = Page(ensemble.system.name, subtitle, lead=(Highlights(tiles),))
     card = limits(ensemble.provenance.get("model") if model is None else model)
-    for title, elements in (
+    guided = guided_properties(ensemble)
+    return page.extend(
         ("Structures", _structures(ensemble)),
         ("Weights", weight_elements(ensemble.log_weights if is_weighted(ensemble) else None, verdict, facts)),
-        ("Density", _density(ensemble, compared, called)),
+        (
+            "Guidance",
+            [*label_elements(ensemble), *guidance_elements(guided, ensemble.weights if is_weighted(ensemble) else None)],
+        ),
+        ("Guide and judge", parity_elements(ensemble)),
+        ("Distributions", _distributions(ensemble, compared, called)),
         ("Space groups", _space_groups(ensemble)),
         ("Validity", validity_elements(validity_rows(ensemble, _CRITERIA))),
-        ("Evaluation", [] if evaluation is None else _evaluation(evaluation)),
-        ("What this is not good for", [Text(card)] if card.strip() else []),
-        ("Provenance", [Facts(provenance(ensemble))] if ensemble.provenance else []),
-    ):
-        if elements:
-            page.add(title, *elements)
-    return page
-
-
-def _evaluation(table: EvaluationTable) -> list[Element]:
-    from equilibra.report.protein import evaluation_elements
-
-    return evaluation_elements(table)
+        ("Evaluation", evaluation_elements(evaluation, _FLOORS)),
+        ("What this is not good for", card_elements(card)),
+        ("Provenance", provenance_elements(provenance(ensemble))),
+    )
 
 
 def _densities(reference: Any) -> np.ndarray:
@@ -147,23 +157,29 @@ def _structures(ensemble: CrystalEnsemble) -> list[Element]:
     return [view, Table(head, lines)]
 
 
-def _density(ensemble: CrystalEnsemble, reference: np.ndarray | None, label: str) -> list[Element]:
-    x = finite("densities", ensemble.densities)
-    y = x if reference is None else finite("densities of the reference", reference)
-    low, high = min(x.min(), y.min()), max(x.max(), y.max())
-    margin = max(0.05 * (high - low), 0.05)
-    edges = np.linspace(low - margin, high + margin, 41)
-    figure = sheet(7.2, 3.4)
-    ax = figure.subplots()
-    if reference is not None:
-        filled(ax, np.histogram(y, edges, density=True)[0], edges, label)
-    ax.stairs(histogram_density(x, ensemble.weights, edges), edges, color=SAMPLE, lw=2.0, label="samples")
-    ax.set(xlim=(edges[0], edges[-1]), xlabel="density (g/cm³)", ylabel="share per g/cm³")
-    ax.grid(axis="y", color=LINE, lw=0.6)
-    if reference is not None:
-        ax.legend(frameon=False, fontsize=9, loc="upper right")
-    alt = f"Histogram of mass densities from {x.min():.2f} to {x.max():.2f} g/cm³."
-    return [Figure(png(figure), f"Mass density of the structures{'' if reference is None else f'; grey: {label}'}.", alt)]
+def _distributions(ensemble: CrystalEnsemble, reference: np.ndarray | None, label: str) -> list[Element]:
+    """Returns the histograms of the density, of energies and of all values that samples were guided by or judged with."""
+    from equilibra.systems.crystal.properties import unit_of
+
+    weights = ensemble.weights if is_weighted(ensemble) else None
+    panels = [Distribution(name="density (g/cm³)", values=ensemble.densities, weights=weights, reference=reference)]
+    if ensemble.energies is not None:
+        energies = ensemble.energies / ensemble.system.atoms
+        panels.append(Distribution(name="energy (eV per atom)", values=energies, weights=weights))
+    missing = []
+    for name, values in ensemble.values.items():
+        known = np.isfinite(values)
+        if known.sum() > 1:
+            some = None if weights is None else weights[known]
+            unit = unit_of(name)
+            called = f"{name} ({unit})" if unit else name
+            panels.append(Distribution(name=called, values=values[known], weights=some))
+        if not known.all():
+            missing.append(f"{name} is not known of {int((~known).sum()):,} of {len(values):,} structures")
+    caption = f"Distributions over the structures{'' if reference is None else f'; grey: {label}'}."
+    caption += f" {'; '.join(missing)}." if missing else ""
+    alt = f"Histograms of {', '.join(panel.name for panel in panels)}."
+    return [Figure(distributions(panels, reference_label=label), caption, alt)]
 
 
 def _space_groups(ensemble: CrystalEnsemble) -> list[Element]:

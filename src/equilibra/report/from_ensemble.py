@@ -17,6 +17,8 @@ REPORTS: Mapping[str, str] = {
     "molecule": "equilibra.report.from_molecule",
     "protein": "equilibra.report.from_protein",
     "crystal": "equilibra.report.from_crystal",
+    "ligand": "equilibra.report.from_ligand",
+    "adsorbate": "equilibra.report.from_adsorbate",
 }
 """Modules by the kind of an ensemble; each has `report_page`, which gathers what the page of an ensemble shows and returns the page."""
 

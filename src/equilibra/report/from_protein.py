@@ -22,7 +22,7 @@ from equilibra.report.protein_data import Projection, ProteinReportData, Protein
 from equilibra.report.protein_structures import backbone_pdb, laid_out, structure_bytes
 from equilibra.report.relaxation import read_relaxation
 from equilibra.report.rmsd_representatives import medoid, rmsd_representatives
-from equilibra.report.sections import percent
+from equilibra.report.sections import percent, reference_name
 from equilibra.thermo.estimate import Estimate
 from equilibra.thermo.statistics import statistical_inefficiency
 
@@ -101,7 +101,7 @@ def report_data(
         chain_starts=starts,
         samples=ours,
         reference=None if runs is None else backbone_profile(runs, target, structure),
-        reference_label=label or (Path(reference).name if isinstance(reference, str | Path) else "reference"),
+        reference_label=reference_name(reference, label),
         temperature=None if kelvin is None else float(kelvin),
         superposed_on=words,
         highlights=_highlights(ensemble, ours),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -11,7 +12,7 @@ from numpy.typing import ArrayLike
 from equilibra.errors import InputError
 from equilibra.report.canvas import LINE, SAMPLE, filled, finite, frame_weights, histogram_density, png, sheet
 from equilibra.report.elements import CellLike, Element, Figure, Table, Text, colour
-from equilibra.report.sections import share
+from equilibra.report.sections import share, significant
 from equilibra.systems.ensemble import Ensemble
 from equilibra.systems.guided import GUESS
 
@@ -100,6 +101,88 @@ def guidance_elements(properties: Sequence[GuidedProperty], weights: ArrayLike |
     )
     doubts = [Text(item.doubt) for item in properties if item.doubt is not None]
     return [Text(words), *doubts, Table(head, rows, caption), plot]
+
+
+def label_elements(ensemble: Ensemble) -> list[Element]:
+    """Returns the elements that tell which labels samples were asked for; nothing where there are none."""
+    wanted: Any = ensemble.provenance.get("labels")
+    if not wanted:
+        return []
+    strength = float(ensemble.provenance.get("label_strength", 1.0))
+    asked = " and ".join(f"{name} = {value:g}" for name, value in wanted.items())
+    how = (
+        "This is the model's own distribution with that label."
+        if strength == 1.0
+        else f"The model was extrapolated with the strength {strength:g} (classifier-free guidance): more agreement for less variety, and no known distribution."
+    )
+    return [Text(f"Asked for {asked}. {how}")]
+
+
+def judges_of(ensemble: Ensemble) -> list[str]:
+    """Returns the names of the values of an ensemble that judges gave, which its samples were not guided by."""
+    judges: Any = ensemble.provenance.get("judges") or ()
+    return [name for name in judges if name in ensemble.values]
+
+
+def parity_elements(ensemble: Ensemble) -> list[Element]:
+    """Returns what independent judges say of guided properties: the share within what was asked for, and the value of the judge against that of the guide.
+
+    A judge belongs to a guide if both are of one quantity: what comes before the colon, as in `band-gap:megnet`. Nothing where no judge does.
+    """
+    record: Any = ensemble.provenance.get("guidance") or {"guides": []}
+    pairs = [
+        (row, judge)
+        for row in record["guides"]
+        for judge in judges_of(ensemble)
+        if row["name"] in ensemble.values and judge.partition(":")[0] == row["name"].partition(":")[0]
+    ]
+    if not pairs:
+        return []
+    rows: list[list[CellLike]] = []
+    for row, judge in pairs:
+        ours, theirs = ensemble.values[row["name"]], ensemble.values[judge]
+        known = np.isfinite(theirs)
+        error = float(np.abs(ours[known] - theirs[known]).mean()) if known.any() else float("nan")
+        inside = None if row["bounds"] is None else within(theirs, row["bounds"])
+        shown: list[CellLike] = [None if inside is None else share(float(inside.mean())), significant(error), int(known.sum())]
+        rows.append([row["name"], judge, row["target"], *shown])
+    head = ["guide", "judge", "asked for", "within, by the judge", "mean |guide - judge|", "judged"]
+    caption = "As drawn, without weights. A judge's value is of the same structure, by a model that did not guide; where it has none, the structure counts as a miss."
+    plot = Figure(
+        _parity_plot([(row["name"], judge, ensemble.values[row["name"]], ensemble.values[judge], row) for row, judge in pairs]),
+        "Value of the judge against that of the guide; the line is agreement, the band what was asked for.",
+        "; ".join(f"{judge} against {row['name']}" for row, judge in pairs),
+    )
+    return [Table(head, rows, caption), plot]
+
+
+def within(values: ArrayLike, bounds: Sequence[float | None]) -> np.ndarray:
+    """Tells which values (frames,) lie within bounds, of which None stands for none; those that are not finite do not."""
+    x = np.asarray(values, dtype=np.float64)
+    low, high = (np.inf * sign if end is None else end for end, sign in zip(bounds, (-1, 1), strict=True))
+    return np.isfinite(x) & (x >= low) & (x <= high)
+
+
+def _parity_plot(pairs: Sequence[tuple[str, str, np.ndarray, np.ndarray, Any]]) -> bytes:
+    columns = min(len(pairs), 2)
+    lines = -(-len(pairs) // columns)
+    figure = sheet({1: 5.2, 2: 10.4}[columns], 4.4 * lines + 0.3)
+    axes = figure.subplots(lines, columns, squeeze=False).ravel()
+    for ax, (guide, judge, x, y, row) in zip(axes, pairs, strict=False):
+        known = np.isfinite(x) & np.isfinite(y)
+        ends = np.concatenate([x[known], y[known], [0.0, 1.0][: 2 * (not known.any())]])
+        low, high = float(ends.min()), float(ends.max())
+        margin = 0.05 * (high - low) or 0.5
+        limits = (low - margin, high + margin)
+        if row["bounds"] is not None:
+            left, right = (edge if end is None else end for end, edge in zip(row["bounds"], limits, strict=True))
+            ax.axhspan(left, right, color=colour(1), alpha=0.18, lw=0)
+        ax.plot(limits, limits, color=LINE, lw=1.2)
+        ax.plot(x[known], y[known], "o", color=SAMPLE, ms=4, alpha=0.6)
+        ax.set(xlim=limits, ylim=limits, xlabel=guide, ylabel=judge, aspect="equal")
+    for ax in axes[len(pairs) :]:
+        ax.set_visible(False)
+    return png(figure)
 
 
 def guide_plot(properties: Sequence[GuidedProperty], weights: ArrayLike | None) -> bytes:

@@ -8,12 +8,21 @@ import numpy as np
 
 from equilibra.report import plots
 from equilibra.report.canvas import effective_number, finite, frame_weights
-from equilibra.report.elements import CellLike, Element, Facts, Figure, Highlights, Table, Text
+from equilibra.report.elements import CellLike, Element, Figure, Highlights, Table, Text
 from equilibra.report.guidance import guidance_elements
 from equilibra.report.molecule_data import BondTable, EvaluationRow, MoleculeReportData, RepresentativeStructure
 from equilibra.report.page import Page
 from equilibra.report.representatives import Representatives, choose_representatives, superpose_pdb
-from equilibra.report.sections import ValidityRow, percent, share, validity_elements, weight_elements
+from equilibra.report.sections import (
+    ValidityRow,
+    card_elements,
+    percent,
+    provenance_elements,
+    share,
+    significant,
+    validity_elements,
+    weight_elements,
+)
 from equilibra.report.structure_view import Molecules
 
 __all__ = [
@@ -43,7 +52,7 @@ def molecule_report(data: MoleculeReportData) -> Page:
     compared = "" if data.reference_torsions is None else f", compared with {data.reference_label}"
     subtitle = f"{data.count:,} conformations at {data.temperature:g} K{compared}."
     page = Page(data.name, subtitle, lead=(Highlights(_highlights(data)),))
-    for title, elements in (
+    return page.extend(
         ("Weights", weight_elements(data.log_weights, data.weight_verdict, data.weight_facts)),
         ("Guidance", guidance_elements(data.guided, data.weights)),
         ("Free energy", _surfaces(data)),
@@ -53,12 +62,9 @@ def molecule_report(data: MoleculeReportData) -> Page:
         ("Bond lengths", _bonds(data)),
         ("Energy", _energy(data)),
         ("Evaluation", _evaluation(data)),
-        ("What this is not good for", [Text(data.limits)] if data.limits.strip() else []),
-        ("Provenance", [Facts(data.provenance)] if data.provenance else []),
-    ):
-        if elements:
-            page.add(title, *elements)
-    return page
+        ("What this is not good for", card_elements(data.limits)),
+        ("Provenance", provenance_elements(data.provenance)),
+    )
 
 
 def torsion_pairs(names: Sequence[str]) -> list[tuple[str, str]]:
@@ -198,10 +204,10 @@ def _evaluation(data: MoleculeReportData) -> list[Element]:
         rows: list[list[CellLike]] = [
             [
                 r.metric,
-                _significant(r.value),
-                _significant(r.floor),
+                significant(r.value),
+                significant(r.floor),
                 f"{r.value / r.floor:.2f} ×" if r.floor else None,
-                _significant(r.baseline),
+                significant(r.baseline),
                 r.n,
             ]
             for r in data.evaluation
@@ -219,7 +225,3 @@ def _evaluation(data: MoleculeReportData) -> list[Element]:
             Figure(image, f"{metric} against network calls per sample.", f"Line plot of {metric} falling with network calls.")
         )
     return elements
-
-
-def _significant(value: float | None) -> float | None:
-    return None if value is None else float(f"{value:.3g}")

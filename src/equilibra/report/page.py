@@ -7,6 +7,7 @@ anything else, so a page can be opened from an e-mail or an air-gapped machine, 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from html import escape
 from importlib import resources
@@ -57,6 +58,13 @@ class Page:
     def add(self, title: str, *elements: Element) -> Page:
         """Appends a section and returns the page, so that calls can be chained."""
         self.sections.append(Section(title, elements))
+        return self
+
+    def extend(self, *sections: tuple[str, Sequence[Element]]) -> Page:
+        """Appends those sections, each a title and its elements, that have any, and returns the page."""
+        for title, elements in sections:
+            if elements:
+                self.add(title, *elements)
         return self
 
     def render(self) -> str:

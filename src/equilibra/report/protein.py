@@ -7,13 +7,21 @@ import numpy as np
 from equilibra.analysis.protein.secondary_structure import CODES
 from equilibra.analysis.table import EvaluationTable
 from equilibra.report import plots, protein_plots
-from equilibra.report.elements import CellLike, Element, Facts, Figure, Highlights, Table, Text
+from equilibra.report.distributions import Distribution, distributions
+from equilibra.report.elements import CellLike, Element, Facts, Figure, Highlights, Table
 from equilibra.report.guidance import guidance_elements
 from equilibra.report.page import Page
 from equilibra.report.plane_surface import plane_surface
 from equilibra.report.protein_data import ProteinReportData, ProteinStructure, RelaxationSummary
-from equilibra.report.protein_plots import Distribution
-from equilibra.report.sections import share, validity_elements, weight_elements
+from equilibra.report.sections import (
+    card_elements,
+    evaluation_elements,
+    provenance_elements,
+    share,
+    significant,
+    validity_elements,
+    weight_elements,
+)
 from equilibra.report.structure_view import Molecules
 
 SHORTEST_CARTOON = 8
@@ -34,7 +42,7 @@ def protein_report(data: ProteinReportData) -> Page:
     compared = "" if data.reference is None else f", compared with {data.reference_label}"
     subtitle = f"{count:,} conformations of {len(data.residues):,} residues{kelvin}{compared}."
     page = Page(data.name, subtitle, lead=(Highlights(data.highlights),) if data.highlights else ())
-    for title, elements in (
+    return page.extend(
         ("Structures", _structures(data)),
         ("Weights", weight_elements(data.log_weights, data.weight_verdict, data.weight_facts)),
         ("Guidance", guidance_elements(data.guided, None if data.log_weights is None else data.samples.weights)),
@@ -47,37 +55,22 @@ def protein_report(data: ProteinReportData) -> Page:
         ("Secondary structure", _secondary_structure(data)),
         ("Validity", _validity(data)),
         ("All atoms", [] if data.relaxation is None else _relaxation(data.relaxation)),
-        ("Evaluation", [] if data.evaluation is None else evaluation_elements(data.evaluation)),
-        ("What this is not good for", [Text(data.limits)] if data.limits.strip() else []),
-        ("Provenance", [Facts(data.provenance)] if data.provenance else []),
-    ):
-        if elements:
-            page.add(title, *elements)
-    return page
+        ("Evaluation", evaluation_elements(data.evaluation, _floors(data.evaluation))),
+        ("What this is not good for", card_elements(data.limits)),
+        ("Provenance", provenance_elements(data.provenance)),
+    )
 
 
-def evaluation_elements(table: EvaluationTable) -> list[Element]:
-    """Returns an evaluation as a table with floors and baselines, and the definition of every metric."""
-    rows: list[list[CellLike]] = [
-        [
-            row.metric if row.unit == "1" else f"{row.metric} ({row.unit})",
-            _number(row.value),
-            _number(row.error),
-            _number(row.reference),
-            _number(row.floor),
-            _number(row.baseline),
-            row.n,
-        ]
-        for row in table.rows
-    ]
-    sides = "groups of different runs" if table.split == "runs" else "the contiguous halves of the only run"
-    caption = (
+def _floors(table: EvaluationTable | None) -> str:
+    """Returns what floors and baselines of an evaluation are."""
+    sides = (
+        "groups of different runs" if table is not None and table.split == "runs" else "the contiguous halves of the only run"
+    )
+    return (
         f"Floor: two independent draws of the reference at the same N ({sides}); a perfect sampler scores it. For a metric with a value of the "
         "reference it is the mean difference of two such draws, and the value should be as near to the reference's. Baseline: a Gaussian with "
         "the mean and covariance of the reference."
     )
-    head = ["metric", "value", "error", "reference", "floor", "baseline", "N"]
-    return [Table(head, rows, caption), Facts({row.metric: row.definition for row in table.rows})]
 
 
 def drawing_of(residues: int) -> str:
@@ -105,7 +98,7 @@ def _structures(data: ProteinReportData) -> list[Element]:
             f"{i + 1} · {item.label}",
             None if item.population is None else share(item.population),
             None if item.frame is None else item.frame + 1,
-            *(_number(item.values.get(name)) for name in names),
+            *(significant(item.values.get(name)) for name in names),
         ]
         for i, item in enumerate(chosen)
     ]
@@ -158,7 +151,7 @@ def _size(data: ProteinReportData) -> list[Element]:
         _distribution(data, "radius of gyration of C-alpha (Å)", "gyration"),
         _distribution(data, "end-to-end distance (Å)", "ends"),
     ]
-    image = protein_plots.distributions(panels, reference_label=data.reference_label)
+    image = distributions(panels, reference_label=data.reference_label)
     words = f"Samples: mean radius of gyration {ours.mean(ours.gyration):.2f} Å, mean end-to-end distance {ours.mean(ours.ends):.2f} Å."
     if theirs is not None:
         words += f" {data.reference_label}: {theirs.mean(theirs.gyration):.2f} Å and {theirs.mean(theirs.ends):.2f} Å."
@@ -174,7 +167,7 @@ def _native(data: ProteinReportData) -> list[Element]:
         _distribution(data, "C-alpha RMSD to the native structure (Å)", "native_rmsd"),
         _distribution(data, "TM-score to the native structure", "tm", "tm_weights"),
     ]
-    image = protein_plots.distributions(panels, reference_label=data.reference_label)
+    image = distributions(panels, reference_label=data.reference_label)
     words = f"Samples: mean RMSD {ours.mean(ours.native_rmsd):.2f} Å, mean TM-score {np.average(ours.tm, weights=ours.tm_weights):.2f}."
     if theirs is not None and theirs.native_rmsd is not None and theirs.tm is not None:
         tm = np.average(theirs.tm, weights=theirs.tm_weights)
@@ -267,7 +260,7 @@ def _relaxation(summary: RelaxationSummary) -> list[Element]:
     moved, clashes = np.asarray(summary.moved, dtype=np.float64), np.asarray(summary.clashes, dtype=np.float64)
     elements: list[Element] = [Facts(summary.facts)]
     if moved.size:
-        image = protein_plots.distributions(
+        image = distributions(
             [
                 Distribution(name="C-alpha RMSD of the relaxation (Å)", values=moved),
                 Distribution(
@@ -284,7 +277,3 @@ def _relaxation(summary: RelaxationSummary) -> list[Element]:
         rows: list[list[CellLike]] = [[reason, count] for reason, count in summary.reasons.items()]
         elements.append(Table(["what is wrong", "conformations"], rows))
     return elements
-
-
-def _number(value: float | None) -> float | None:
-    return None if value is None or not np.isfinite(value) else float(f"{value:.3g}")

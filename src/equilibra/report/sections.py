@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -11,6 +13,9 @@ from numpy.typing import ArrayLike
 from equilibra.errors import InputError
 from equilibra.report.elements import Cell, CellLike, Element, Facts, Figure, Table, Text, Tone
 from equilibra.report.weight_plot import weight_plot
+
+if TYPE_CHECKING:
+    from equilibra.analysis.table import EvaluationTable
 
 
 @dataclass(frozen=True)
@@ -84,3 +89,48 @@ def validity_elements(rows: Sequence[ValidityRow]) -> list[Element]:
         cells.append([row.check, Cell(percent(row.passed, row.total), tone), row.passed, failed, row.note])
     caption = "Every sample as the model made it, before any filter."
     return [Table(["check", "passed (%)", "passed", "failed", "criterion"], cells, caption)]
+
+
+def evaluation_elements(table: EvaluationTable | None, caption: str) -> list[Element]:
+    """Returns an evaluation as a table with floors and baselines, and the definition of every metric; nothing where there is none.
+
+    Arguments:
+        table: The evaluation, or None.
+        caption: What floors and baselines are.
+    """
+    if table is None:
+        return []
+    rows: list[list[CellLike]] = [
+        [
+            row.metric if row.unit == "1" else f"{row.metric} ({row.unit})",
+            significant(row.value),
+            significant(row.error),
+            significant(row.reference),
+            significant(row.floor),
+            significant(row.baseline),
+            row.n,
+        ]
+        for row in table.rows
+    ]
+    head = ["metric", "value", "error", "reference", "floor", "baseline", "N"]
+    return [Table(head, rows, caption), Facts({row.metric: row.definition for row in table.rows})]
+
+
+def card_elements(limits: str) -> list[Element]:
+    """Returns what a model's card says that it is not good for; nothing where it says nothing."""
+    return [Text(limits)] if limits.strip() else []
+
+
+def provenance_elements(provenance: Mapping[str, object]) -> list[Element]:
+    """Returns what made an ensemble; nothing where nothing is known."""
+    return [Facts(provenance)] if provenance else []
+
+
+def significant(value: float | None) -> float | None:
+    """Returns a number with three digits; None where there is none, or none that is finite."""
+    return None if value is None or not np.isfinite(value) else float(f"{value:.3g}")
+
+
+def reference_name(reference: Any, label: str | None) -> str:
+    """Returns what a reference is called: its label, or the name of its file or folder."""
+    return label or (Path(reference).name if isinstance(reference, str | Path) else "reference")

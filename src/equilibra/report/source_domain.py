@@ -37,7 +37,7 @@ def domain_of(*sources: Any) -> str:
             )
     if said:
         return said[0][1]
-    if any(_looks_like_crystals(source) for source in sources):
+    if any(looks_like_crystals(source) for source in sources):
         return "crystal"
     return "protein" if any(_looks_like_a_protein(source) for source in sources) else "molecule"
 
@@ -52,7 +52,7 @@ def _said(source: Any) -> str | None:
     return kind if kind in DOMAINS else None
 
 
-def _looks_like_crystals(source: Any) -> bool:
+def looks_like_crystals(source: Any) -> bool:
     """Tells whether a source is a folder of crystals, or a file of structures that no other domain reads; CIF files may hold proteins too."""
     if not isinstance(source, str | Path):
         return False

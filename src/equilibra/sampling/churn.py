@@ -34,7 +34,6 @@ class Churn(Sampler):
     gamma: float = 0.2
     noise_scale: float = 1.0
     order: ClassVar[int] = 1
-    stochastic: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if not self.gamma > 0.0 or not self.noise_scale > 0.0:

@@ -62,7 +62,6 @@ class DPMSolver2M(Sampler):
     """DPM-Solver++(2M): order 2, one call per step; first-order at the first step and at the step to the clean end."""
 
     order: ClassVar[int] = 2
-    stochastic: ClassVar[bool] = False
 
     @property
     def evaluations(self) -> int:  # noqa: D102

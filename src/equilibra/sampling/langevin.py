@@ -33,7 +33,6 @@ class LangevinCorrected(Sampler):
     corrections: int = 1
     step_size: float = 0.1
     order: ClassVar[int] = 1
-    stochastic: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if self.corrections < 1 or not 0.0 < self.step_size < 1.0:
@@ -52,10 +51,9 @@ class LangevinCorrected(Sampler):
         if target.clean:
             return state, None
         for _ in range(self.corrections):
-            steps = {}
-            for name, delta in denoiser(state, times(target, state)).displacements.items():
-                space = denoiser.process.fields[name].space
-                noise = space.tangent_noise(state.fields[name], state.mask(name), generator=generator)
-                steps[name] = self.step_size * delta + math.sqrt(2.0 * self.step_size) * target.sigma[name] * noise
+            displacements = denoiser(state, times(target, state)).displacements
+            widths = {name: math.sqrt(2.0 * self.step_size) * target.sigma[name] for name in displacements}
+            noise = denoiser.process.tangent_noise(state, widths, generator=generator)
+            steps = {name: self.step_size * delta + noise[name] for name, delta in displacements.items()}
             state = denoiser.process.clean(denoiser.process.retract(state, steps))
         return state, None

@@ -24,7 +24,6 @@ class Euler(Sampler):
     """Euler's rule (DDIM): order 1, one call per step."""
 
     order: ClassVar[int] = 1
-    stochastic: ClassVar[bool] = False
 
     @property
     def evaluations(self) -> int:  # noqa: D102
@@ -43,7 +42,6 @@ class Heun(Sampler):
     """Heun's rule: order 2, two calls per step; the step to the clean end is Euler's."""
 
     order: ClassVar[int] = 2
-    stochastic: ClassVar[bool] = False
 
     @property
     def evaluations(self) -> int:  # noqa: D102

@@ -19,12 +19,10 @@ class Sampler(ABC):
 
     Attributes:
         order: Order of convergence of the probability-flow solution (deterministic samplers), or weak order (stochastic ones).
-        stochastic: Whether steps draw noise.
         evaluations: Denoiser calls of a step that does not end at the clean level.
     """
 
     order: ClassVar[int]
-    stochastic: ClassVar[bool]
 
     @property
     @abstractmethod

@@ -35,7 +35,6 @@ class ReverseDiffusion(Sampler):
 
     eta: float = 1.0
     order: ClassVar[int] = 1
-    stochastic: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.eta <= 1.0:
@@ -49,14 +48,11 @@ class ReverseDiffusion(Sampler):
         self, denoiser: Denoiser, state: State, level: Level, target: Level, *, memory: Any, generator: Generator
     ) -> tuple[State, Any]:
         displacements = denoiser(state, times(level, state)).displacements
-        steps = {}
+        steps, widths = {}, {}
         for name, delta in displacements.items():
             here, there = level.sigma[name], target.sigma[name]
-            up = self.eta * there * math.sqrt(max(1.0 - (there / here) ** 2, 0.0))
-            down = math.sqrt(max(there**2 - up**2, 0.0))
+            widths[name] = self.eta * there * math.sqrt(max(1.0 - (there / here) ** 2, 0.0))
+            down = math.sqrt(max(there**2 - widths[name] ** 2, 0.0))
             steps[name] = target.finish * (1.0 - down / here) * delta
-            if up > 0.0:
-                space = denoiser.process.fields[name].space
-                noise = space.tangent_noise(state.fields[name], state.mask(name), generator=generator)
-                steps[name] = steps[name] + up * noise
-        return denoiser.process.retract(state, steps), None
+        noise = denoiser.process.tangent_noise(state, widths, generator=generator)
+        return denoiser.process.retract(state, {n: step + noise.get(n, 0.0) for n, step in steps.items()}), None

@@ -26,7 +26,6 @@ class SDEDPMSolver2M(Sampler):
     """SDE-DPM-Solver++(2M): one call per step; a step of the reverse diffusion at first, and to the clean end."""
 
     order: ClassVar[int] = 2
-    stochastic: ClassVar[bool] = True
 
     @property
     def evaluations(self) -> int:  # noqa: D102
@@ -37,14 +36,9 @@ class SDEDPMSolver2M(Sampler):
     ) -> tuple[State, Any]:
         displacements = denoiser(state, times(level, state)).displacements
         extrapolated = extrapolate(displacements, level, target, memory)
-        steps = {}
-        for name, delta in extrapolated.items():
-            drift, up = drift_and_noise(level, target, name)
-            steps[name] = drift * delta
-            if up > 0.0:
-                space = denoiser.process.fields[name].space
-                noise = space.tangent_noise(state.fields[name], state.mask(name), generator=generator)
-                steps[name] = steps[name] + up * noise
+        rules = {name: drift_and_noise(level, target, name) for name in extrapolated}
+        noise = denoiser.process.tangent_noise(state, {name: width for name, (_, width) in rules.items()}, generator=generator)
+        steps = {name: rules[name][0] * delta + noise.get(name, 0.0) for name, delta in extrapolated.items()}
         return denoiser.process.retract(state, steps), Past(level, displacements, steps)
 
 

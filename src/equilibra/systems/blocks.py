@@ -18,7 +18,7 @@ import torch
 from torch import Generator
 
 from equilibra.atomic import read_arrays, write_arrays
-from equilibra.diffusion.denoiser import BoundDenoiser, Denoiser, Prediction
+from equilibra.diffusion.denoiser import Denoiser, Prediction
 from equilibra.errors import EquilibraError, InputError
 from equilibra.run_folder import claim
 from equilibra.sampling.grid import Level
@@ -113,7 +113,7 @@ class SamplerDrawing:
 class BatchedDenoiser(Denoiser):
     """Gives a denoiser at most `size` batch elements at once."""
 
-    def __init__(self, inner: BoundDenoiser, size: int) -> None:
+    def __init__(self, inner: Denoiser, size: int) -> None:
         self.inner, self.size, self.process = inner, size, inner.process
 
     def __call__(self, state: State, t: torch.Tensor) -> Prediction:  # noqa: D102
@@ -130,7 +130,7 @@ class BatchedDenoiser(Denoiser):
 
 
 def draw_blocks(
-    denoiser: BoundDenoiser,
+    denoiser: Denoiser,
     drawing: Drawing,
     template: Callable[[int], State],
     check: Callable[[Batch], np.ndarray],

@@ -19,6 +19,8 @@ DOMAINS: dict[str, str] = {
     "molecule": "equilibra.systems.molecule.domain",
     "protein": "equilibra.systems.protein.domain",
     "crystal": "equilibra.systems.crystal.domain",
+    "ligand": "equilibra.systems.ligand.domain",
+    "adsorbate": "equilibra.systems.adsorbate.domain",
 }
 """Modules of the domains by name; each offers the functions of `Domain`."""
 
@@ -47,7 +49,7 @@ class Domain(Protocol):
     def energy(self, system: Any, name: str) -> Energy:
         """Makes the potential energy of a system by its name."""
 
-    def positions(self, state: Any) -> Tensor:
+    def positions(self, system: Any, state: Any) -> Tensor:
         """Returns the positions (batch, items, axes) of a State, as an energy takes them."""
 
     def reference(self, system: Any) -> Tensor:
@@ -56,8 +58,8 @@ class Domain(Protocol):
     def properties(self, system: Any) -> Mapping[str, Maker]:
         """Returns what makes the properties that a guide can name, by their spelling; see `systems.properties`."""
 
-    def written(self, system: Any, state: Any) -> Tensor:
-        """Returns the positions (batch, atoms, 3) of the atoms as they are written, in Å, with gradients."""
+    def written(self, system: Any, state: Any) -> Tensor | tuple[Tensor, ...]:
+        """Returns the positions (batch, atoms, 3) of the atoms as they are written, in Å, with gradients; of a periodic system also its cells (batch, 3, 3)."""
 
     def ensemble(self, system: Any, blocks: Any, n: int, provenance: Mapping[str, Any]) -> Any:
         """Makes the ensemble of the first n valid samples."""

@@ -27,7 +27,7 @@ _EXACT_FIRST = ("npz", "xtc", "dcd", "pdb")  # the order in which files of frame
 
 def write_folder(ensemble: Ensemble, folder: Path, formats: Sequence[str]) -> Path:
     """Writes an ensemble; see `Ensemble.save`."""
-    _check_target(ensemble, folder, formats)
+    check_target(ensemble, folder, formats)
     files = [f"samples.{suffix}" for suffix in formats]
     if ensemble.topology_file is not None:
         ensemble.write(folder / ensemble.topology_file, ensemble.positions[ensemble.validity.valid][:1], ensemble.system)
@@ -124,7 +124,8 @@ def known(properties: dict[str, np.ndarray], frames: int, path: Path) -> dict[st
     return {**found, "values": named} if named else found
 
 
-def _check_target(ensemble: Ensemble, folder: Path, formats: Sequence[str]) -> None:
+def check_target(ensemble: Ensemble, folder: Path, formats: Sequence[str]) -> None:
+    """Raises `InputError` if an ensemble cannot be written to a folder: for its formats, for want of valid frames, or for what is there."""
     name = ensemble.system.name
     unknown = sorted(set(formats) - set(ensemble.formats))
     if unknown or not formats:

@@ -12,12 +12,13 @@ from typing import Any, Literal, Self, get_args
 import torch
 from torch import Tensor
 
-from equilibra.diffusion.denoiser import BoundDenoiser
+from equilibra.diffusion.denoiser import BoundDenoiser, Denoiser
 from equilibra.diffusion.objectives.choose import TrainedDenoiser
 from equilibra.diffusion.process import Process
 from equilibra.diffusion.text import process_from_dict, process_to_dict
 from equilibra.energies.energy import Energy
 from equilibra.errors import CheckpointError, ConfigError, InputError, unknown_key_message
+from equilibra.guidance.classifier_free import ClassifierFree
 from equilibra.nn.fold_conditions import fold_conditions
 from equilibra.sampling.choose import SamplerConfig
 from equilibra.sampling.grid import noise_grid
@@ -127,13 +128,20 @@ class Model:
         return list(systems)
 
     def bind(
-        self, system: Any, *, temperature: float | None = None, compile: bool = False, precision: Precision = "fp32"
+        self,
+        system: Any,
+        *,
+        temperature: float | None = None,
+        labels: Mapping[str, float] | None = None,
+        compile: bool = False,
+        precision: Precision = "fp32",
     ) -> BoundDenoiser:
         """Returns the denoiser of one system, for any number of samples.
 
         Arguments:
             system: The system.
             temperature: Temperature in K, for a model of several; by default the one that it is meant for.
+            labels: Values of labels that the model was trained with, by name; those that are left out are open.
             compile: Compile the network.
             precision: `fp32`, or `bf16` autocast of the network; coordinates stay in fp32.
         """
@@ -148,13 +156,16 @@ class Model:
         features = system.features.shared()
         if conditions:
             features = features.conditioned(conditions)
+        told = self.scope.told(labels, self.name)
+        if told.numel():
+            features = features.conditioned(told)
         network: Callable[..., Any] = torch.compile(self.denoiser, dynamic=False) if compile else self.denoiser
 
         def function(state: State, t: Tensor, features: Features) -> Any:
             with torch.autocast(state.device.type, torch.bfloat16, enabled=precision == "bf16"):
                 return network(state, t, features)
 
-        return BoundDenoiser(self.process, function, features)
+        return BoundDenoiser(self.process.of_system(features), function, features)
 
     def sample(
         self,
@@ -168,6 +179,8 @@ class Model:
         smc: int | None = None,
         guides: Sequence[GuideLike] | None = None,
         corrected: bool = True,
+        labels: Mapping[str, float] | None = None,
+        label_strength: float = 1.0,
         block_size: int | None = None,
         batch_size: int | None = None,
         folder: str | Path | None = None,
@@ -192,6 +205,9 @@ class Model:
             guides: Guide the samples towards properties: texts such as `radius-of-gyration=7.5` (`systems.guides`), or guides. Each block is then one population
                 with weights for the model's distribution times the likelihood of the guides (`systems.guided`); some hundred samples are a good block.
             corrected: With guides, draw those weights; without, a guess of the wanted distribution by the sampler, without weights.
+            labels: Values that labels of the model's training are to have, by name; those that are left out are open.
+            label_strength: Exponent of the labels' likelihood, at the price of a second network call: 1 is what the model was trained for, more an extrapolation
+                that trades variety for agreement (`guidance.classifier_free`).
             block_size: Samples of a block, the unit that is kept when a run is interrupted; by default 50, or 100 of guided samples with weights.
             batch_size: Samples given to the network at once; by default a block, or as many as memory has room for.
             folder: Run folder, in which an interrupted run goes on. None keeps everything in memory.
@@ -230,6 +246,8 @@ class Model:
             smc=smc,
             guides=guides,
             corrected=corrected,
+            labels=labels,
+            label_strength=label_strength,
             temperature=temperature,
             precision=precision,
         )
@@ -260,7 +278,7 @@ class Model:
             drawing = PathDrawing(
                 path_of(self.process, identity["levels"]),
                 boltzmann(chosen, kelvin, module.reference(system)),
-                module.positions,
+                lambda state: module.positions(system, state),
                 lambda state: module.valid(system, state),
                 own,
                 seed,
@@ -268,7 +286,12 @@ class Model:
                 moves=smc or 0,
             )
         several = energy is None or self.scope.temperatures is not None
-        bound = self.bind(system, temperature=temperature if several else None, compile=compile, precision=precision)
+        how: dict[str, Any] = {"temperature": temperature if several else None, "compile": compile, "precision": precision}
+        bound: Denoiser = self.bind(system, **how)
+        extrapolated = bool(labels) and label_strength != 1.0
+        if labels:
+            told = self.bind(system, labels=labels, **how)
+            bound = ClassifierFree(bound, told, label_strength) if extrapolated else told
         drawn = draw_blocks(
             bound,
             drawing,
@@ -285,6 +308,8 @@ class Model:
         records: dict[str, Any] = {}
         if isinstance(drawing, PathDrawing):
             records["path_weights"] = weight_record(drawn.blocks, n, seed)
+            if drawing.reduced.energy.failures:
+                records["path_weights"]["failures"] = dict(drawing.reduced.energy.failures)
         if isinstance(drawing, GuidedDrawing):
             batched = BatchedDenoiser(bound, at_once)
             records["guidance"] = drawing.record(drawn.blocks, n, batched, module.template(system, 1))
@@ -292,7 +317,7 @@ class Model:
             **identity,
             "seed": seed,
             "block_size": block_size,
-            "network_calls": drawing.network_calls,
+            "network_calls": drawing.network_calls * (2 if extrapolated else 1),
             "drawn": sum(len(block.valid) for block in drawn.blocks),
             "temperature_k": kelvin,
             **records,
@@ -315,12 +340,26 @@ class Model:
         smc: int | None = None,
         guides: Sequence[GuideLike] | None = None,
         corrected: bool = True,
+        labels: Mapping[str, float] | None = None,
+        label_strength: float = 1.0,
         temperature: float | None = None,
         precision: Precision = "fp32",
     ) -> dict[str, Any]:
         """Returns what defines a run of `sample` besides its seed and block size, as JSON; arguments and errors are those of `sample`."""
         kelvin = self.scope.temperature if temperature is None else temperature
-        common = {"kind": f"samples of {self.domain}", "model": self.name, "weights": self.sha256, "system": system.digest}
+        common: dict[str, Any] = {
+            "kind": f"samples of {self.domain}",
+            "model": self.name,
+            "weights": self.sha256,
+            "system": system.digest,
+        }
+        if not 0.0 < label_strength < float("inf"):
+            raise InputError(f"label_strength: got {label_strength:g}, expected a positive number")
+        if not labels and label_strength != 1.0:
+            raise InputError("label_strength: has an effect on samples with labels only; give labels, or leave it out")
+        self.scope.told(labels, self.name)
+        if labels:
+            common |= {"labels": {key: float(value) for key, value in sorted(labels.items())}, "label_strength": label_strength}
         if guides is None and not corrected:
             raise InputError("corrected: has an effect on guided samples only; give guides, or leave it out")
         if energy is not None:

@@ -5,8 +5,11 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Self
 
+import torch
+
 from equilibra.configuration import read_fields
-from equilibra.errors import InputError
+from equilibra.errors import ConfigError, InputError
+from equilibra.systems.labels import Label, conditions, wanted_values
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,6 +23,10 @@ class Scope:
         temperatures: Lowest and highest temperature of such a model; None for a model of one temperature.
         transferable: Whether the model is meant for systems beyond those of its training.
         atoms: For crystals, how many structures of each number of atoms were seen: pairs (atoms, structures).
+        labels: Labels that samples can be asked for.
+
+    Raises:
+        ConfigError: If there are both several temperatures and labels.
     """
 
     systems: tuple[str, ...] = ()
@@ -28,10 +35,27 @@ class Scope:
     temperatures: tuple[float, float] | None = None
     transferable: bool = False
     atoms: tuple[tuple[int, int], ...] = ()
+    labels: tuple[Label, ...] = ()
 
     def __post_init__(self) -> None:
         # JSON has lists
         object.__setattr__(self, "atoms", tuple((int(atoms), int(structures)) for atoms, structures in self.atoms))
+        labels = tuple(label if isinstance(label, Label) else read_fields(Label, label) for label in self.labels)
+        object.__setattr__(self, "labels", labels)
+        if labels and self.temperatures is not None:
+            raise ConfigError("scope: got labels and a range of temperatures, expected one of them")
+
+    def told(self, wanted: Mapping[str, float] | None, name: str) -> torch.Tensor:
+        """Returns what a network is told of labels, with shape (1, conditions): of those that are left open, that they are not known.
+
+        Arguments:
+            wanted: Values by the names of labels, or None.
+            name: Name of the model.
+
+        Raises:
+            InputError: If a label is unknown, or a value is not a finite number.
+        """
+        return conditions(self.labels, wanted_values(self.labels, wanted, name))
 
     def conditions(self, temperature: float | None, name: str) -> tuple[float, ...]:
         """Returns what a network is told of the temperature, ln(T/T_0) with the temperature T_0 that the model is meant for; nothing if it knows one only.

@@ -246,4 +246,8 @@ def weight_lines(record: Mapping[str, Any]) -> tuple[str, str]:
     """Returns a record of weights in two sentences: the numbers, and the verdict."""
     infinite = f", {record['infinite_energy']:,} for an infinite energy" if record["infinite_energy"] else ""
     numbers = f"{effective_in_words(record)}, log Z {in_words(record, 'log_z')}, ELBO {in_words(record, 'elbo')}"
+    failed: Mapping[str, int] = record.get("failures", {})
+    if failed:
+        most = max(failed, key=lambda cause: failed[cause])
+        infinite += f"; in this call the energy failed on {sum(failed.values()):,}, most often with {most}"
     return f"{numbers}{lost_in_words(record)}{infinite}", record["sentence"]

@@ -5,7 +5,8 @@ import math
 import torch
 from torch import Generator
 
-from equilibra.diffusion.space import SO3, Slab, Torus
+from equilibra.diffusion.slab import Slab
+from equilibra.diffusion.space import SO3, Torus
 from equilibra.errors import SpaceError
 from equilibra.geometry import igso3, so3, torus
 from equilibra.testing.components import Components, GaussianComponents, column, spread
@@ -132,15 +133,15 @@ class IGSO3Components(Components):
 
 
 class SlabComponents(Components):
-    """Wrapped normal laws in the plane of a slab, times Gaussians along its normal.
+    """Wrapped normal laws in a plane with a unit square as its cell, times Gaussians along its normal.
 
     Arguments:
-        means: Centres (K, items, 3): two fractional coordinates and a height.
+        means: Centres (K, items, 3): two coordinates in the plane and a height.
         stds: Widths (K,) or (K, items, 3).
     """
 
     def __init__(self, means: Tensor, stds: Tensor) -> None:
-        self.space: Slab = Slab()
+        self.space: Slab = Slab(cell=((1.0, 0.0), (0.0, 1.0)))
         self.means = means.double()
         self.stds = spread(stds.double(), self.means.shape)
         self.shape, self.count = tuple(means.shape[1:]), means.shape[0]

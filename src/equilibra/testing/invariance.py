@@ -87,7 +87,7 @@ def _transform(denoiser: DenoiserFunction, state: State, change: Callable[[Space
 
 def _turned_features(features: Features, q: Tensor, vector_features: Sequence[str]) -> Features:
     node = {k: v @ q.to(v).T if k in vector_features else v for k, v in features.node.items()}
-    return Features(node=node, pair=features.pair, graph=features.graph, mask=features.mask)
+    return Features(node=node, pair=features.pair, graph=features.graph, mask=features.mask, around=features.around)
 
 
 def check_rotation_equivariance(

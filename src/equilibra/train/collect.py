@@ -29,6 +29,7 @@ from equilibra.energies.parallel_tempering import ParallelTempering
 from equilibra.energies.resampling import effective_size
 from equilibra.energies.walkers import Walkers, evaluate, select
 from equilibra.sampling.grid import Level
+from equilibra.state.packing import Packing, SingleField
 from equilibra.state.state import State
 
 
@@ -104,6 +105,7 @@ class Proposer:
         beta: Its inverse temperature relative to the lowest; the target is exp(-beta u).
         field: Name of the position field.
         accept: Tells which conformations (n, items, axes) belong to the system; all by default.
+        packing: What the arrays of walkers are as States; by default positions, the field of that name.
     """
 
     def __init__(
@@ -116,9 +118,11 @@ class Proposer:
         beta: float = 1.0,
         field: str = "pos",
         accept: Callable[[Tensor], Tensor] | None = None,
+        packing: Packing | None = None,
     ) -> None:
         self.denoiser, self.levels, self.reduced, self.rung, self.beta = denoiser, levels, reduced, rung, beta
-        self.field, self.accept = field, accept
+        self.accept = accept
+        self.packing = SingleField(field) if packing is None else packing
 
     def _foreign(self, x: Tensor) -> Tensor:
         """Returns which conformations (n,) do not belong to the system."""
@@ -140,13 +144,13 @@ class Proposer:
         drawn: list[Walkers] = []
 
         def energy_of_drawn(state: State) -> Tensor:
-            found = evaluate(state.fields[self.field].to(walkers.x.dtype), self.reduced)
+            found = evaluate(self.packing.array(state).to(walkers.x.dtype), self.reduced)
             drawn.append(replace(found, u=torch.where(self._foreign(found.x), torch.inf, found.u)))
             return self.beta * drawn[-1].u
 
         kernels = path_kernels(self.denoiser.process, self.levels)
-        kernels = fit_variances(self.denoiser, State({self.field: frames.float()}), kernels, generator=generator)
-        state = State({self.field: chosen.x.float()})
+        kernels = fit_variances(self.denoiser, self.packing.state(frames.float()), kernels, generator=generator)
+        state = self.packing.state(chosen.x.float())
         back = reverse_weights(self.denoiser, state, kernels, lambda state: self.beta * chosen.u, generator=generator)
         made = draw_weighted(self.denoiser, state, kernels, energy_of_drawn, generator=generator)
         log_w_walkers = torch.where(self._foreign(chosen.x), torch.inf, back.log_weights)

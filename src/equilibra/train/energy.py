@@ -18,7 +18,7 @@ from equilibra.diffusion.objectives.choose import TrainedDenoiser
 from equilibra.energies.energy import ReducedEnergy
 from equilibra.energies.hamiltonian import HamiltonianMoves
 from equilibra.energies.ladder_state import LadderState
-from equilibra.energies.parallel_tempering import ParallelTempering
+from equilibra.energies.parallel_tempering import Moves, ParallelTempering
 from equilibra.energies.walkers import evaluate
 from equilibra.errors import ConfigError, DivergenceError
 from equilibra.run_folder import claim
@@ -26,6 +26,7 @@ from equilibra.sampling.grid import GridConfig, noise_grid
 from equilibra.sampling.ode import Euler
 from equilibra.sampling.sampler import draw
 from equilibra.state.features import Features
+from equilibra.state.packing import Packing, SingleField
 from equilibra.state.randomness import generator_for
 from equilibra.state.state import State
 from equilibra.train.collect import Frames, Proposer, run_sweeps
@@ -111,6 +112,8 @@ class EnergyTraining:
         dtype: Precision of the walkers.
         accept: Tells which conformations (F, items, axes) belong to the system, for example those of the right stereoisomer; all by default.
         field: Name of the position field.
+        packing: What the arrays of walkers are as States; by default positions, the field of that name.
+        moves: How walkers move; by default Hamiltonian moves of positions.
     """
 
     def __init__(
@@ -125,6 +128,8 @@ class EnergyTraining:
         dtype: torch.dtype = torch.float64,
         accept: Callable[[Tensor], Tensor] | None = None,
         field: str = "pos",
+        packing: Packing | None = None,
+        moves: Moves | None = None,
     ) -> None:
         if train.devices * train.nodes > 1:
             raise ConfigError(f"devices: got {train.devices * train.nodes}, but training from an energy runs on one device")
@@ -134,11 +139,14 @@ class EnergyTraining:
             train = twice_differentiated(train)
         self.features, self.reduced, self.config, self.train, self.folder = features, reduced, config, train, folder
         self.accept, self.field, self.dtype = accept, field, dtype
-        moves = HamiltonianMoves(
-            step=config.step, leapfrog=config.leapfrog, masses=None if masses is None else masses.to(dtype)
-        )
+        self.packing = SingleField(field) if packing is None else packing
+        if moves is None:
+            heavy = None if masses is None else masses.to(dtype)
+            moves = HamiltonianMoves(step=config.step, leapfrog=config.leapfrog, masses=heavy)
         self.engine = ParallelTempering(reduced, config.betas, config.columns, moves, moves_per_sweep=config.moves)
-        self.buffer = ReplayBuffer(features, config.betas, field=field, focus=config.focus, newest=config.newest)
+        self.buffer = ReplayBuffer(
+            features, config.betas, field=field, packing=self.packing, focus=config.focus, newest=config.newest
+        )
         self.rounds: list[dict[str, Any]] = []
         self.files = Rounds(folder)
         # energy calls at a point of the run that is known from its files, and what the counter showed there
@@ -192,7 +200,7 @@ class EnergyTraining:
             DivergenceError: If training diverges; the last good checkpoint is kept.
             KeyboardInterrupt: If it was interrupted; the same call goes on from there.
         """
-        judged = _twin(denoiser)
+        judged = averaged_twin(denoiser)
         if self.train.compile:
             judged.compile_network()
         weights: dict[str, Tensor] = {}
@@ -200,10 +208,8 @@ class EnergyTraining:
         step_calls = self.train.batch_size * int(getattr(objective, "calls_per_sample", 0))
         for number in range(self.config.rounds):
             if number:
-                if not self.files.collected(number):
-                    progress(self._progress(number, "collecting"))
-                    self._next_round(number, judged)
-                self._read(number)
+                progress(self._progress(number, "collecting"))
+                self.collect_round(number, judged)
             first, until = (self.train.steps * n // self.config.rounds for n in (number, number + 1))
             collected = self._calls
 
@@ -225,20 +231,30 @@ class EnergyTraining:
             )
             self._known(collected + step_calls * (until - first))
             judged.load_state_dict(weights)
-            if not self.files.judged(number):
-                progress(self._progress(number, "judging", step=until))
-                self._judge(number, judged)
-            self.rounds[number].update(self.files.read_judgement(number))
-            self._known(int(self.rounds[number]["calls_judged"]))
+            progress(self._progress(number, "judging", step=until))
+            self.judge_round(number, judged)
             progress(self._progress(number, "judged", step=until))
         return EnergyRun(weights, self.buffer, self.rounds, self.calls)
+
+    def collect_round(self, number: int, denoiser: TrainedDenoiser) -> None:
+        """Collects the conformations of a round after the first, with the model of the one before, or reads them where they are there."""
+        if not self.files.collected(number):
+            self._next_round(number, denoiser)
+        self._read(number)
+
+    def judge_round(self, number: int, denoiser: TrainedDenoiser) -> None:
+        """Judges the model after a round, or reads what was found."""
+        if not self.files.judged(number):
+            self._judge(number, denoiser)
+        self.rounds[number].update(self.files.read_judgement(number))
+        self._known(int(self.rounds[number]["calls_judged"]))
 
     def bind(self, denoiser: TrainedDenoiser, beta: float = 1.0) -> BoundDenoiser:
         """Returns the denoiser of the system at an inverse temperature relative to the lowest rung."""
         features = self.features.shared()
         if self.config.rungs > 1:
             features = features.conditioned(conditions(torch.tensor([beta], dtype=torch.float64)))
-        return BoundDenoiser(denoiser.process, denoiser, features)
+        return BoundDenoiser(denoiser.process.of_system(features), denoiser, features)
 
     def _judge(self, number: int, denoiser: TrainedDenoiser) -> None:
         """Judges the model after a round, and lets it propose its samples."""
@@ -251,7 +267,14 @@ class EnergyTraining:
         for rung, beta in enumerate(config.betas if config.proposes else config.betas[:1]):
             count = samples if rung == 0 else config.columns
             proposer = Proposer(
-                self.bind(denoiser, beta), levels, self.reduced, rung=rung, beta=beta, field=self.field, accept=self.accept
+                self.bind(denoiser, beta),
+                levels,
+                self.reduced,
+                rung=rung,
+                beta=beta,
+                field=self.field,
+                accept=self.accept,
+                packing=self.packing,
             )
             own = slice(rung * config.columns, (rung + 1) * config.columns)
             check = proposer.judge(state.walkers[own], self._earlier(number, count, rung), samples=count, generator=generator)
@@ -360,7 +383,7 @@ class EnergyTraining:
         )
 
 
-def _twin(denoiser: TrainedDenoiser) -> TrainedDenoiser:
+def averaged_twin(denoiser: TrainedDenoiser) -> TrainedDenoiser:
     """Returns a denoiser with a network of its own, for the averaged weights; a process is shared, not copied."""
     twin = copy.copy(denoiser)
     twin._modules = dict(denoiser._modules)

@@ -103,10 +103,10 @@ def start_choices(model: Model, start: Model) -> dict[str, Any]:
 
 
 def data_digest(data: ConformationData) -> str:
-    """Returns a hash of all conformations and forces."""
+    """Returns a hash of all conformations, forces and labels."""
     digest = hashlib.sha256()
     for entry in data.entries:
-        for tensor in (*entry.fields.values(), *entry.scores.values(), entry.observed):
+        for tensor in (*entry.fields.values(), *entry.scores.values(), entry.observed, entry.labels):
             if tensor is not None:
                 digest.update(np.ascontiguousarray(tensor.numpy()).tobytes())
     return digest.hexdigest()

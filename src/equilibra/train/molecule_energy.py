@@ -19,12 +19,12 @@ from equilibra.nn.graphormer import GraphormerConfig
 from equilibra.sampling.choose import SamplerConfig
 from equilibra.sampling.grid import GridConfig
 from equilibra.systems.card import Card
+from equilibra.systems.conformation_checks import check
 from equilibra.systems.model import Model
 from equilibra.systems.molecule.domain import elements, identifier
 from equilibra.systems.molecule.energy import conformers, molecule_energy
 from equilibra.systems.molecule.network import FIELD, molecule_denoiser, molecule_network_config, molecule_process
 from equilibra.systems.molecule.system import MoleculeSystem, molecule_system
-from equilibra.systems.molecule.validity import check
 from equilibra.systems.scope import Scope
 from equilibra.train.budget import Cost, measured, planned
 from equilibra.train.config import TrainConfig

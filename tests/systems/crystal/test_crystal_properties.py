@@ -6,6 +6,7 @@ from equilibra.errors import InputError
 from equilibra.systems.crystal.domain import properties, written
 from equilibra.systems.crystal.ensemble import state_of
 from equilibra.systems.crystal.system import CrystalSystem
+from equilibra.systems.guides import GuideText, ready_guides
 
 CARBON = CrystalSystem.of_formula("C2")
 
@@ -62,6 +63,29 @@ def test_properties_that_do_not_fit_are_refused():
 
 def test_written_positions_are_those_in_the_cell():
     state = state_of([diamond()])
-    x = written(CARBON, state)[0]
-    cell = state.fields["cell"][0] * 2 ** (1 / 3)
-    assert torch.allclose(x @ torch.linalg.inv(cell), state.fields["frac"][0])
+    x, cell = written(CARBON, state)
+    assert torch.allclose(cell, state.fields["cell"] * 2 ** (1 / 3))
+    assert torch.allclose(x @ torch.linalg.inv(cell), state.fields["frac"])
+
+
+def test_own_functions_are_called_with_positions_and_cells(tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text(
+        "import torch\n\n"
+        "def volume(x, cells, system):\n    return torch.linalg.det(cells) / system.atoms\n\n"
+        "def outside(x, cells, system):\n    return torch.linalg.det(cells).detach().numpy() / x.shape[1]\n\n"
+        "def molecules(x, system):\n    return x.sum((1, 2))\n"
+    )
+    state = state_of([diamond()]).map(lambda x: x.clone().requires_grad_())
+    volume, outside, molecules = (
+        ready_guides([GuideText(f"{path}:{name}=5+-1", differentiable=steers)], "crystal", CARBON)[0].guide.property
+        for name, steers in (("volume", True), ("outside", False), ("molecules", True))
+    )
+    values = volume.with_gradient(state)
+    assert float(values.detach()) == pytest.approx(3.567**3 / 8)
+    (gradient,) = torch.autograd.grad(values.sum(), [state.fields["cell"]])
+    # d ln(volume) / d ln(length) = 3
+    assert float((gradient * state.fields["cell"].detach()).sum()) == pytest.approx(3 * float(values.detach()))
+    assert float(outside(state)) == pytest.approx(3.567**3 / 8)
+    with pytest.raises(InputError, match="it is called with positions, cells and the system"):
+        molecules(state)

@@ -7,18 +7,19 @@ baseline takes random structures of the training set for samples: what a model r
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
 from equilibra.analysis.crystal.carbon import carbon_like
-from equilibra.analysis.crystal.crystals import Crystal, mass_densities
+from equilibra.analysis.crystal.charges import charge_neutral
+from equilibra.analysis.crystal.crystals import Crystal, composition, mass_densities
 from equilibra.analysis.crystal.distributions import wasserstein
 from equilibra.analysis.crystal.duplicates import originality
 from equilibra.analysis.crystal.matching import ORIGINALITY, PUBLISHED
 from equilibra.analysis.crystal.recall import recall
 from equilibra.analysis.table import EvaluationRow, EvaluationTable
-from equilibra.errors import ConfigError, InputError
+from equilibra.errors import ConfigError, InputError, MissingDependencyError
 from equilibra.thermo.statistics import clopper_pearson
 
 Progress = Callable[[str], object]
@@ -35,6 +36,7 @@ def evaluate_crystals(
     training: Sequence[Crystal] | None = None,
     drawn: int | None = None,
     energies: tuple[np.ndarray, np.ndarray] | None = None,
+    judged: Mapping[str, tuple[np.ndarray, np.ndarray, str]] | None = None,
     n: int = 1000,
     match_n: int = 200,
     repeats: int = 10,
@@ -49,6 +51,7 @@ def evaluate_crystals(
         training: What the model was trained on; it adds novelty and the baselines.
         drawn: Number of samples that were drawn, the invalid ones included; those given by default.
         energies: Energies per atom of all samples and of the reference, in eV, by one potential.
+        judged: Values of samples and of structures of the reference with their unit, by the names of judges; values that are not finite are left out.
         n: The largest number of structures on each side.
         match_n: The same for what matches structures with each other (uniqueness, novelty, METRe), which takes long.
         repeats: Resamples for errors and floors, at least two.
@@ -57,7 +60,9 @@ def evaluate_crystals(
     Raises:
         InputError: If there are fewer than two samples or four structures of the reference.
         ConfigError: If a number is out of range.
-        MissingDependencyError: If pymatgen is not installed.
+
+    Note:
+        Without pymatgen, what matches structures is left out, and the table's notes say so.
     """
     for name, number in {"n": n, "match_n": match_n, "repeats - 1": repeats - 1}.items():
         if number < 1:
@@ -89,7 +94,41 @@ def evaluate_crystals(
     if all(int(number) == 6 for crystal in samples for number in crystal.numbers):
         words = "no distance of 1.0 Å or less, and 1 to 4 neighbours of every atom within 1.85 Å"
         rows.append(_share("carbon-like", int(carbon_like(samples).sum()), len(samples), words))
+    for name, (*sides, unit) in (judged or {}).items():
+        here, there = (side[np.isfinite(side)] for side in sides)
+        if len(here) > 1 and len(there) > 3:
+            words = f"1-Wasserstein distance of {name}, {len(here)} samples and {len(there)} structures of the reference that it could judge"
+            rows.append(_distance(f"W({name})", here, there, None, n, repeats, rng, unit, words))
     size = min(match_n, len(samples), len(reference) // 2)
+    notes: tuple[str, ...] = ()
+    try:
+        rows += _matched(samples, reference, training, size, rng, progress)
+    except MissingDependencyError as error:
+        left = "unique" if training is None else "unique, novel"
+        notes = (f"Not computed: {left}, METRe and cRMSE: {error}.",)
+    return EvaluationTable(
+        rows=tuple(rows),
+        molecule=f"crystals, {len({len(crystal.numbers) for crystal in samples})} sizes of cells",
+        ensemble_frames=len(samples),
+        reference_frames=(len(reference),),
+        split="parts",
+        notes=notes,
+    )
+
+
+def _matched(
+    samples: Sequence[Crystal],
+    reference: Sequence[Crystal],
+    training: Sequence[Crystal] | None,
+    size: int,
+    rng: np.random.Generator,
+    progress: Progress,
+) -> list[EvaluationRow]:
+    """Returns the rows of what matches structures with each other; raises `MissingDependencyError` without pymatgen."""
+    rows: list[EvaluationRow] = []
+    if any(len(composition(crystal)) > 1 for crystal in samples):
+        words = "common oxidation states can balance (pymatgen), or all elements are metals; a property of the composition"
+        rows.append(_share("charge-neutral", int(charge_neutral(samples).sum()), len(samples), words))
     few = _some(samples, size, rng)
     progress(f"uniqueness of {len(few)} samples")
     found = originality(few, training)
@@ -112,13 +151,7 @@ def evaluate_crystals(
         rows.append(_share("unique and novel", round(found.unique_and_novel * size), size, f"both; {tight}", 0.0))
     progress(f"METRe of {size} structures of the reference")
     rows += _recalled(few, reference, None if training is None else _some(training, size, rng), size, rng)
-    return EvaluationTable(
-        rows=tuple(rows),
-        molecule=f"crystals, {len({len(crystal.numbers) for crystal in samples})} sizes of cells",
-        ensemble_frames=len(samples),
-        reference_frames=(len(reference),),
-        split="halves",
-    )
+    return rows
 
 
 def _some(crystals: Sequence[Crystal], size: int, rng: np.random.Generator) -> list[Crystal]:

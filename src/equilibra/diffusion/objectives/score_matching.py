@@ -5,7 +5,8 @@ matching (De Bortoli et al., 2024, https://arxiv.org/abs/2402.08667) regresses o
 
 .. math:: y_T = \sigma^2 \, (-\nabla u(x_0)), \qquad y = (1 - c)\, y_D + c\, y_T .
 
-Both have the same conditional mean on flat Spaces, so that every c that depends on the noise level (and the class of the atom) alone is
+Both have the same conditional mean on flat Spaces, on tori and on SO(3), where noise is a random element of the group that acts on :math:`x_0` from either side
+(De Bortoli et al.; the tangent vectors of :math:`-\nabla u` at :math:`x_0` are taken as those at :math:`x_t`), so that every c that depends on the noise level (and the class of the atom) alone is
 unbiased. The first is noisy at small sigma, the second at large sigma. The variance-optimal c is estimated online from residuals
 :math:`r = y - \delta_\theta`:
 
@@ -17,6 +18,7 @@ distribution of the data: unconstrained molecular dynamics at equilibrium, at th
 """
 
 import math
+from typing import cast
 
 import torch
 from torch import Generator, Tensor, nn
@@ -37,18 +39,22 @@ class TargetMixture(nn.Module):
         classes: Number of atom classes.
         bins: Bins of :math:`\ln \sigma`.
         memory: Decay of the running averages per update.
+        field: Whose noise levels they are; the reference field by default.
     """
 
     numerator: Tensor
     denominator: Tensor
 
-    def __init__(self, process: Process, classes: int, bins: int = 24, memory: float = 0.99) -> None:
+    def __init__(
+        self, process: Process, classes: int, bins: int = 24, memory: float = 0.99, *, field: str | None = None
+    ) -> None:
         super().__init__()
-        schedule = process.fields[process.reference].schedule
+        own = process.fields[process.reference if field is None else field]
+        schedule = own.schedule
         self.low, self.high = math.log(schedule.sigma_min), math.log(schedule.sigma_max)
         self.bins, self.memory = bins, memory
         # before any data: stiff modes of a thirtieth of the data scale
-        stiff = process.fields[process.reference].data_scale / 30.0
+        stiff = own.data_scale / 30.0
         sigma = torch.exp(self.low + (torch.arange(bins) + 0.5) / bins * (self.high - self.low))
         start = (stiff**2 / (stiff**2 + sigma**2))[:, None].expand(bins, classes)
         self.register_buffer("numerator", 1e-3 * start.clone())
@@ -97,16 +103,23 @@ class ScoreMatching(nn.Module):
         process: Forward process.
         noise_levels: Distribution of training noise.
         forces: Whether to mix in target score matching for fields whose forces the batch brings.
-        classes: Number of atom classes for the mixture.
+        classes: Number of atom classes for the mixture, of a process with one field; the items of several fields are of one class each.
     """
 
     def __init__(self, process: Process, noise_levels: NoiseLevels, *, forces: bool = False, classes: int = 128) -> None:
         super().__init__()
         self.process = process
         self.noise_levels = noise_levels
-        if forces and not all(process.fields[name].space.linear for name in process.moving):
-            raise ConfigError("target score matching is implemented for flat Spaces; train the other fields without forces")
-        self.mixture = TargetMixture(process, classes) if forces else None
+        several = len(process.moving) > 1
+        unfit = [name for name in process.moving if not process.fields[name].space.has_kernel]
+        if forces and unfit:
+            raise ConfigError(
+                f"target score matching: forces of the field '{unfit[0]}', whose origin is arbitrary, are not known; train without forces"
+            )
+        self.mixture = TargetMixture(process, classes) if forces and not several else None
+        self.mixtures = nn.ModuleDict(
+            {name: TargetMixture(process, 1, field=name) for name in process.moving} if forces and several else {}
+        )
 
     def forward(self, denoiser: NetworkDenoiser, batch: TrainingBatch, *, generator: Generator) -> dict[str, Tensor]:
         """Returns `loss`, and detached parts for the log: the loss at small, middle and large noise."""
@@ -122,16 +135,22 @@ class ScoreMatching(nn.Module):
             target = field.space.project(field.space.kernel_displacement(state.fields[name], noisy.fields[name], sigma), mask)
             predicted = prediction.displacements[name]
             unit = field.space.preconditioning(sigma, field.data_scale).c_out
-            if self.mixture is not None and name in batch.forces:
-                if batch.classes is None:
+            mixture = self.mixture
+            if name in self.mixtures:
+                mixture = cast("TargetMixture", self.mixtures[name])
+            if mixture is not None and name in batch.forces:
+                classes = batch.classes
+                if mixture is not self.mixture:
+                    classes = torch.zeros(1, target.shape[1], dtype=torch.int64, device=target.device)
+                elif classes is None:
                     raise ConfigError("the mixture of targets needs the class of each item in the batch")
                 forces = field.space.project(expand(sigma, target) ** 2 * batch.forces[name], mask)
-                cells = self.mixture.cells(sigma, batch.classes)
-                weight = self.mixture.weight(cells).to(target.dtype)
+                cells = mixture.cells(sigma, classes)
+                weight = mixture.weight(cells).to(target.dtype)
                 rows = slice(None) if batch.known is None else batch.known
                 if self.training:
                     dsm, tsm = ((wanted - predicted.detach())[rows] for wanted in (target, forces))
-                    self.mixture.update(cells[rows], dsm, tsm, unit[rows])
+                    mixture.update(cells[rows], dsm, tsm, unit[rows])
                 if batch.known is not None:
                     weight = weight * batch.known[:, None]
                 c = expand(weight, target)

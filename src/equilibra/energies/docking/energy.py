@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
+from equilibra.energies.blocks import BlockEnergy, WithGradient, in_blocks
 from equilibra.energies.docking.atom_types import type_parameters
 from equilibra.energies.docking.box import Box
 from equilibra.energies.docking.ligand import DockingLigand
@@ -17,10 +17,8 @@ from equilibra.energies.docking.neighbours import NeighbourTable, neighbour_tabl
 from equilibra.energies.docking.receptor import Receptor
 from equilibra.energies.docking.terms import CUTOFF, ROTATABLE, distances, pair_terms
 from equilibra.energies.energy import Energy
-from equilibra.errors import ConfigError, InputError, ShapeError
+from equilibra.errors import ConfigError, InputError
 from equilibra.units import KCAL_PER_MOL_EV
-
-_Evaluation = Callable[[Tensor], tuple[Tensor, Tensor | None]]
 
 # pairs that are worked on together: kernels one by one want them in the cache
 _PAIRS = {"cpu": 2**16}
@@ -42,7 +40,7 @@ class DockingScore(NamedTuple):
     intra: Tensor
 
 
-class DockingEnergy(Energy):
+class DockingEnergy(BlockEnergy["_Scorer"]):
     r"""Energy of poses by the Vina scoring function, in eV.
 
     .. math:: E(x) = \sum_i \sigma\Big(\sum_j e(r_{ij})\Big) + E_\text{ligand}(x) + \tfrac{k}{2} \sum_i \delta_i^2
@@ -96,14 +94,9 @@ class DockingEnergy(Energy):
                 f"docking: the internal energy '{internal.name}' is of {internal.items} atoms, the ligand has {ligand.items}, hydrogens included; "
                 "make both from the same molecule"
             )
-        self.items = ligand.items
-        self.name = "docking"
-        self.compile = compile
+        super().__init__(ligand.items, "docking", _Scorer.of(receptor, ligand, box, wall), compile=compile)
         self.n_rot = ligand.n_rot
         self.internal = internal
-        self._scorer = _Scorer.of(receptor, ligand, box, wall)
-        self._cast: dict[tuple[torch.device, torch.dtype], _Scorer] = {}
-        self._compiled: dict[tuple[torch.device, torch.dtype], _Evaluation] = {}
 
     def energy(self, x: Tensor) -> Tensor:
         """Returns the energies (batch,) in eV of poses (batch, atoms, 3) in Å.
@@ -111,11 +104,11 @@ class DockingEnergy(Energy):
         Raises:
             ShapeError: If the positions have another shape.
         """
-        self._check(x)
+        self.check_positions(x)
         if torch.is_grad_enabled() and x.requires_grad:
-            energy: Tensor = _WithGradient.apply(x, self)
+            energy: Tensor = WithGradient.apply(x, self)
         else:
-            energy = self._evaluate(x, gradients=False)[0]
+            energy = self.evaluate(x, gradients=False)[0]
         return energy + self.internal.energy(x) if isinstance(self.internal, Energy) else energy
 
     def energy_and_force(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -124,9 +117,9 @@ class DockingEnergy(Energy):
         Raises:
             ShapeError: If the positions have another shape.
         """
-        self._check(x)
+        self.check_positions(x)
         with torch.no_grad():
-            energy, gradient = self._evaluate(x)
+            energy, gradient = self.evaluate(x)
         assert gradient is not None
         if not isinstance(self.internal, Energy):
             return energy, gradient.neg_()
@@ -140,73 +133,32 @@ class DockingEnergy(Energy):
         Raises:
             ShapeError: If the positions have another shape.
         """
-        self._check(x)
-        scorer = self._scorer_for(x)
+        self.check_positions(x)
+        scorer = self.placed(x)
         parts = [scorer.parts(scorer.centred(block), gradients=False)[0] for block in x.split(scorer.block(_PAIRS))]
         inter, intra = torch.cat(parts, 1)
         return DockingScore(inter / (1.0 + ROTATABLE * self.n_rot), inter, intra)
 
-    def _check(self, x: Tensor) -> None:
-        if x.ndim != 3 or tuple(x.shape[1:]) != (self.items, 3):
-            raise ShapeError(f"positions for the energy '{self.name}'", tuple(x.shape), f"(batch, {self.items}, 3)")
-
-    def _evaluate(self, x: Tensor, *, gradients: bool = True, differentiable: bool = False) -> tuple[Tensor, Tensor | None]:
+    def evaluate(self, x: Tensor, *, gradients: bool = True, differentiable: bool = False) -> tuple[Tensor, Tensor | None]:
         """Returns energies (batch,) and, if wanted, gradients (batch, atoms, 3), block by block; autograd can go through where asked to."""
         compiled = self.compile and not differentiable
-        scorer, intra = self._scorer_for(x), self.internal == "vina"
+        scorer, intra = self.placed(x), self.internal == "vina"
         size = scorer.block(_COMPILED_PAIRS if compiled else _PAIRS)
+        if compiled:
+            example = x.new_zeros(size, len(scorer.heavy), 3)
+            graph = self.graph((x.device, x.dtype), lambda block: scorer(block, intra=intra), example)
+            blocks = in_blocks(x, size, lambda block: graph(scorer.centred(block)), padded=True)
+        else:
+            blocks = in_blocks(
+                x, size, lambda block: scorer(scorer.centred(block), intra=intra, gradients=gradients), padded=False
+            )
         energies, pieces = [], []
-        for block in x.split(size):
-            block = scorer.centred(block)
-            count = len(block)
-            if compiled:
-                padding = block[-1:].expand(size - count, -1, -1) if count else block.new_zeros(size, *block.shape[1:])
-                energy, gradient = self._compiled_for(x, size)(torch.cat((block, padding)))
-            else:
-                energy, gradient = scorer(block, intra=intra, gradients=gradients)
+        for (energy, gradient), count in blocks:
             energies.append(energy[:count])
             if gradient is not None:
                 pieces.append(gradient[:count])
         whole = torch.zeros_like(x).index_copy(1, scorer.heavy, torch.cat(pieces)) if pieces else None
         return torch.cat(energies), whole
-
-    def _scorer_for(self, x: Tensor) -> _Scorer:
-        key = (x.device, x.dtype)
-        if key not in self._cast:
-            self._cast[key] = self._scorer.to(*key)
-        return self._cast[key]
-
-    def _compiled_for(self, x: Tensor, size: int) -> _Evaluation:
-        key = (x.device, x.dtype)
-        if key not in self._compiled:
-            from torch.fx.experimental.proxy_tensor import make_fx
-
-            scorer, intra = self._scorer_for(x), self.internal == "vina"
-            # a graph of its own for each ligand: the compiler counts what it compiled per function, and stops at a number
-            with torch.no_grad():
-                graph = make_fx(lambda block: scorer(block, intra=intra))(x.new_zeros(size, len(scorer.heavy), 3))
-            self._compiled[key] = torch.compile(graph, fullgraph=True, dynamic=False)
-        return self._compiled[key]
-
-
-class _WithGradient(torch.autograd.Function):
-    """Energy whose derivative is the gradient that was computed along with it."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, docking: DockingEnergy) -> Tensor:
-        energy, gradient = docking._evaluate(x)
-        assert gradient is not None
-        ctx.docking = docking
-        ctx.save_for_backward(x, gradient)
-        return energy
-
-    @staticmethod
-    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None]:
-        x, gradient = ctx.saved_tensors
-        if torch.is_grad_enabled():
-            # a second derivative may be asked for: the gradient once more, as a function of the positions
-            gradient = ctx.docking._evaluate(x, differentiable=True)[1]
-        return upstream[:, None, None] * gradient, None
 
 
 @dataclass(frozen=True)

@@ -13,12 +13,16 @@ from equilibra.energies.docking.covalent import covalent_neighbours
 from equilibra.energies.docking.structure_file import StructureAtoms, read_structure_atoms
 from equilibra.errors import InputError
 
-_WATERS = frozenset(("HOH", "WAT", "H2O", "DOD", "SOL", "SPC", "TIP", "TIP3", "TIP4", "OPC"))
+WATERS = frozenset(("HOH", "WAT", "H2O", "DOD", "SOL", "SPC", "TIP", "TIP3", "TIP4", "OPC"))
+"""Names of water residues."""
+
 _HISTIDINES = frozenset(("HIS", "HID", "HIE", "HIP", "HSD", "HSE", "HSP"))
-_RESIDUES = _HISTIDINES | {
+RESIDUES = _HISTIDINES | {
     "ALA", "ARG", "ASN", "ASP", "CYS", "CYX", "GLN", "GLU", "GLY", "ILE", "LEU", "LYS", "MET", "MSE", "PHE", "PRO", "SER", "THR", "TRP", "TYR", "VAL",
     "ACE", "NME", "NH2", "SEP", "TPO", "PTR",
 }  # fmt: skip
+"""Names of residues of proteins whose atoms are typed by name."""
+
 _HYDROXYLS = {("SER", "OG"), ("THR", "OG1"), ("TYR", "OH")}
 _TAUTOMERS = ("ND1", "NE2")
 _PLANAR = 3
@@ -63,13 +67,7 @@ def read_receptor(path: str | Path, *, waters: bool = True) -> Receptor:
     """
     atoms = read_structure_atoms(path)
     if not waters:
-        kept = [i for i, residue in enumerate(atoms.residues) if residue.name not in _WATERS]
-        atoms = StructureAtoms(
-            tuple(atoms.elements[i] for i in kept),
-            tuple(atoms.names[i] for i in kept),
-            tuple(atoms.residues[i] for i in kept),
-            atoms.positions[kept],
-        )
+        atoms = atoms.some([i for i, residue in enumerate(atoms.residues) if residue.name not in WATERS])
     return type_receptor(atoms)
 
 
@@ -85,15 +83,15 @@ def type_receptor(atoms: StructureAtoms) -> Receptor:
         raise InputError("receptor: it has no heavy atom")
     neighbours = covalent_neighbours(atoms.elements, atoms.positions)
     with_hydrogens = {atoms.residues[i] for i in heavy if any(atoms.elements[j] == "H" for j in neighbours[i])}
-    protonated = any(residue.name not in _WATERS for residue in with_hydrogens)
+    protonated = any(residue.name not in WATERS for residue in with_hydrogens)
     types = []
     for i in heavy:
         residue = atoms.residues[i]
         if residue in with_hydrogens or atoms.elements[i] not in ("N", "O"):
             types.append(_type_by_bonds(atoms, i, neighbours))
-        elif residue.name in _WATERS:
+        elif residue.name in WATERS:
             types.append("O_DA")
-        elif residue.name in _RESIDUES:
+        elif residue.name in RESIDUES:
             types.append(_type_by_name(atoms.elements[i], residue.name, atoms.names[i]))
         else:
             types.append(_type_by_bonds(atoms, i, neighbours) if protonated else "")

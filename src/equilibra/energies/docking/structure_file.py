@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -37,16 +38,28 @@ class StructureAtoms:
         names: Atom names, such as `CA`.
         residues: The residue of each.
         positions: Positions (atoms, 3) in Å.
+        alternates: Residues of which one of several alternate locations was taken.
     """
 
     elements: tuple[str, ...]
     names: tuple[str, ...]
     residues: tuple[Residue, ...]
     positions: NDArray[np.float64]
+    alternates: tuple[Residue, ...] = ()
 
     def label(self, atom: int) -> str:
         """Returns what an atom is called in messages, such as `A:HIS57:ND1`."""
         return f"{self.residues[atom]}:{self.names[atom]}"
+
+    def some(self, kept: Sequence[int]) -> StructureAtoms:
+        """Returns the atoms of some places alone."""
+        return StructureAtoms(
+            tuple(self.elements[i] for i in kept),
+            tuple(self.names[i] for i in kept),
+            tuple(self.residues[i] for i in kept),
+            self.positions[list(kept)],
+            self.alternates,
+        )
 
 
 class _Record(NamedTuple):
@@ -76,8 +89,8 @@ def read_structure_atoms(path: str | Path) -> StructureAtoms:
         )
     except (OSError, EOFError, UnicodeDecodeError) as error:
         raise InputError(f"receptor: '{path}' cannot be read: {error}") from error
-    records = _pdb_records(text, path) if name.endswith(_PDB) else _cif_records(text, path)
-    records = _one_location(records)
+    everything = _pdb_records(text, path) if name.endswith(_PDB) else _cif_records(text, path)
+    records = _one_location(everything)
     positions = np.array([record.position for record in records], dtype=np.float64).reshape(-1, 3)
     if not len(records) or not np.isfinite(positions).all():
         raise InputError(
@@ -88,6 +101,7 @@ def read_structure_atoms(path: str | Path) -> StructureAtoms:
         tuple(record.name for record in records),
         tuple(record.residue for record in records),
         positions,
+        tuple(dict.fromkeys(record.residue for record in everything if record.location)),
     )
 
 

@@ -10,7 +10,7 @@ crystals at equilibrium, up to about 0.01 eV an atom.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,14 +19,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from equilibra.energies.blocks import BlockEnergy, Evaluation, in_blocks
 from equilibra.energies.emt.images import Images
 from equilibra.energies.emt.pairs import PairFunctions, Pairs
 from equilibra.energies.emt.parameters import BETA, AtomParameters, Cutoff, require_known
-from equilibra.energies.energy import Energy
-from equilibra.energies.molecular_mechanics.energy import cast
 from equilibra.errors import InputError, ShapeError
-
-Evaluation = Callable[[Tensor], tuple[Tensor, ...]]
 
 # elements of a table of pairs that are worked on together: kernels one by one want them in the cache, fused ones keep little
 _ELEMENTS = {"cpu": 2**15}
@@ -37,7 +34,7 @@ _LEAST_DENSITY = 1e-30
 """Density below which an atom is isolated; the least of a pair within the cut-off is 1e-16."""
 
 
-class SlabEMT(Energy):
+class SlabEMT(BlockEnergy["_Slab"]):
     r"""Effective medium theory of a slab with adsorbates, with energies and forces of ASE's `EMT`, in eV and Å.
 
     Positions are those of the mobile atoms; the others stay where they are in `atoms`, and all that happens among them is computed once, when this is made.
@@ -81,14 +78,9 @@ class SlabEMT(Energy):
         name: str = "emt",
     ) -> None:
         self.mobile = _mobile_atoms(mobile, len(atoms))
-        self.items = len(self.mobile)
-        self.axes = 3
-        self.name = name
+        slab = _Slab.of(atoms, self.mobile, asap_cutoff=asap_cutoff)
+        super().__init__(len(self.mobile), name, slab, compile=compile)
         self.invariant = self.items == len(atoms)
-        self.compile = compile
-        self._slab = _Slab.of(atoms, self.mobile, asap_cutoff=asap_cutoff)
-        self._cast: dict[tuple[torch.device, torch.dtype], _Slab] = {}
-        self._compiled: dict[tuple[torch.device, torch.dtype, bool], Evaluation] = {}
 
     def energy(self, x: Tensor) -> Tensor:
         """Returns the energies (batch,) in eV of positions (batch, mobile, 3) in Å, differentiable to any order.
@@ -110,36 +102,16 @@ class SlabEMT(Energy):
 
     def _evaluate(self, x: Tensor, *, forces: bool) -> list[Tensor]:
         """Returns energies (batch,) and, if asked for, gradients (3, mobile, batch), block by block."""
-        if x.ndim != 3 or tuple(x.shape[1:]) != (self.items, 3):
-            raise ShapeError(f"positions for the energy '{self.name}'", tuple(x.shape), f"(batch, {self.items}, 3)")
-        key = (x.device, x.dtype)
-        if key not in self._cast:
-            self._cast[key] = cast(self._slab, *key)
-        slab = self._cast[key]
+        self.check_positions(x)
+        slab = self.placed(x)
         compiled = self.compile and len(x) > 0 and not (torch.is_grad_enabled() and x.requires_grad)
         size = slab.block(x.device.type, compiled=compiled)
-        evaluate = self._compiled_for(slab, size, (*key, forces)) if compiled else (slab.both if forces else slab.energy)
-        parts = []
-        for block in x.split(size):
-            count = len(block)
-            if compiled and count < size:
-                block = torch.cat((block, block[-1:].expand(size - count, -1, -1)))
-            found = evaluate(block.permute(2, 1, 0).contiguous())
-            parts.append([table[..., :count] for table in found])
+        evaluate: Evaluation = slab.both if forces else slab.energy
+        if compiled:
+            evaluate = self.graph((x.device, x.dtype, forces), evaluate, slab.frozen.new_zeros(3, self.items, size))
+        blocks = in_blocks(x, size, lambda block: evaluate(block.permute(2, 1, 0).contiguous()), padded=compiled)
+        parts = [[table[..., :count] for table in found] for found, count in blocks]
         return [torch.cat(tables, -1) for tables in zip(*parts, strict=True)]
-
-    def _compiled_for(self, slab: _Slab, size: int, key: tuple[torch.device, torch.dtype, bool]) -> Evaluation:
-        """Returns the evaluation of blocks of one size as one compiled function."""
-        if key not in self._compiled:
-            from torch.fx.experimental.proxy_tensor import make_fx
-
-            # a graph of its own for each system: the compiler counts what it compiled per function, and stops at a number
-            function = slab.both if key[2] else slab.energy
-            with torch.no_grad():
-                example = slab.frozen.new_zeros(3, self.items, size)
-                graph = make_fx(lambda x: function(x))(example)
-            self._compiled[key] = torch.compile(graph, fullgraph=True, dynamic=False)
-        return self._compiled[key]
 
 
 @dataclass(frozen=True)

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import fields, is_dataclass, replace
-from typing import Any, TypeVar
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from equilibra.energies.energy import Energy
+from equilibra.energies.blocks import BlockEnergy, Evaluation, WithGradient, cast, in_blocks
 from equilibra.energies.molecular_mechanics.bonded import BondedTerm
 from equilibra.energies.molecular_mechanics.born import GeneralisedBorn
 from equilibra.energies.molecular_mechanics.nonbonded import Nonbonded, PairGeometry
-from equilibra.errors import ShapeError
-
-Term = TypeVar("Term")
-Evaluation = Callable[[Tensor], tuple[Tensor, Tensor]]
 
 # elements of a matrix of pairs that are worked on together: kernels one by one want them in the cache, fused ones keep little
 _ELEMENTS = {"cpu": 2**16}
@@ -24,16 +19,7 @@ _COMPILED_ELEMENTS = {"cpu": 2**15, "cuda": 2**20}
 _MANY_ELEMENTS = 2**24
 
 
-def cast(term: Term, device: torch.device, dtype: torch.dtype) -> Term:
-    """Returns a term with its parameters on a device and, where they are numbers and not indices, in a precision."""
-    if isinstance(term, Tensor):
-        return term.to(device, dtype) if term.is_floating_point() else term.to(device)  # type: ignore[return-value]
-    if is_dataclass(term) and not isinstance(term, type):
-        return replace(term, **{field.name: cast(getattr(term, field.name), device, dtype) for field in fields(term)})
-    return term
-
-
-class MolecularMechanics(Energy):
+class MolecularMechanics(BlockEnergy["_Terms"]):
     r"""Molecular mechanics without a cut-off: bonded terms, pairs, and a generalised-Born solvent.
 
     Made by `read_openmm_system` or `molecular_mechanics`. Parameters are kept in double precision and follow the positions: to their device, and into
@@ -63,13 +49,8 @@ class MolecularMechanics(Energy):
         name: str = "molecular mechanics",
         compile: bool = False,
     ) -> None:
-        self.items = items
-        self.axes = 3
-        self.name = name
+        super().__init__(items, name, _Terms(items, list(bonded), nonbonded, born), compile=compile)
         self.invariant = True
-        self.compile = compile
-        self._terms = _Terms(items, list(bonded), nonbonded, born)
-        self._cast: dict[tuple[torch.device, torch.dtype], _Terms] = {}
 
     def energy(self, x: Tensor) -> Tensor:
         """Returns the energies (batch,) in eV of positions (batch, atoms, 3) in Å.
@@ -77,11 +58,11 @@ class MolecularMechanics(Energy):
         Raises:
             ShapeError: If the positions have another shape.
         """
-        self._check(x)
+        self.check_positions(x)
         if torch.is_grad_enabled() and x.requires_grad:
-            energy: Tensor = _WithGradient.apply(x, self)
+            energy: Tensor = WithGradient.apply(x, self)
             return energy
-        return self._evaluate(x)[0]
+        return self.evaluate(x)[0]
 
     def energy_and_force(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Returns energies (batch,) in eV and forces (batch, atoms, 3) in eV/Å, both detached.
@@ -89,57 +70,25 @@ class MolecularMechanics(Energy):
         Raises:
             ShapeError: If the positions have another shape.
         """
-        self._check(x)
+        self.check_positions(x)
         with torch.no_grad():
-            energy, gradient = self._evaluate(x)
+            energy, gradient = self.evaluate(x)
         return energy, gradient.neg_()
 
-    def _check(self, x: Tensor) -> None:
-        if x.ndim != 3 or tuple(x.shape[1:]) != (self.items, 3):
-            raise ShapeError(f"positions for the energy '{self.name}'", tuple(x.shape), f"(batch, {self.items}, 3)")
-
-    def _evaluate(self, x: Tensor, *, differentiable: bool = False) -> tuple[Tensor, Tensor]:
+    def evaluate(self, x: Tensor, *, differentiable: bool = False) -> tuple[Tensor, Tensor]:
         """Returns energies (batch,) and their gradients (batch, atoms, 3), block by block; autograd can go through where asked to."""
         compiled = self.compile and not differentiable
-        terms = self._terms_for(x)
+        terms = self.placed(x)
         size = terms.block(x.device.type, compiled=compiled)
-        evaluate = terms.compiled(size) if compiled else terms
+        evaluate: Evaluation = terms
+        if compiled:
+            evaluate = self.graph((x.device, x.dtype), terms, terms.identity.new_zeros(3, self.items, size))
         energies, gradients = [], []
-        for block in x.split(size):
-            count = len(block)
-            if compiled and count < size:
-                block = torch.cat((block, block[-1:].expand(size - count, -1, -1)))
-            energy, gradient = evaluate(block.permute(2, 1, 0).contiguous())
+        blocks = in_blocks(x, size, lambda block: evaluate(block.permute(2, 1, 0).contiguous()), padded=compiled)
+        for (energy, gradient), count in blocks:
             energies.append(energy[:count])
             gradients.append(gradient[..., :count].permute(2, 1, 0))
-        if not energies:
-            return x.sum((1, 2)), torch.zeros_like(x)
         return torch.cat(energies), torch.cat(gradients)
-
-    def _terms_for(self, x: Tensor) -> _Terms:
-        key = (x.device, x.dtype)
-        if key not in self._cast:
-            self._cast[key] = self._terms.to(*key)
-        return self._cast[key]
-
-
-class _WithGradient(torch.autograd.Function):
-    """Energy whose derivative is the gradient that was computed along with it."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, mechanics: MolecularMechanics) -> Tensor:
-        energy, gradient = mechanics._evaluate(x)
-        ctx.mechanics = mechanics
-        ctx.save_for_backward(x, gradient)
-        return energy
-
-    @staticmethod
-    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None]:
-        x, gradient = ctx.saved_tensors
-        if torch.is_grad_enabled():
-            # a second derivative may be asked for: the gradient once more, as a function of the positions
-            gradient = ctx.mechanics._evaluate(x, differentiable=True)[1]
-        return upstream[:, None, None] * gradient, None
 
 
 class _Terms:
@@ -152,7 +101,6 @@ class _Terms:
         self.born = born
         self.identity = torch.eye(items, dtype=torch.float64).unsqueeze(2)
         self.gather = _gather_table(items, [term.atoms.flatten() for term in bonded]) if bonded else None
-        self._compiled: Evaluation | None = None
 
     def to(self, device: torch.device, dtype: torch.dtype) -> _Terms:
         terms = _Terms.__new__(_Terms)
@@ -162,25 +110,12 @@ class _Terms:
         terms.born = cast(self.born, device, dtype)
         terms.identity = cast(self.identity, device, dtype)
         terms.gather = cast(self.gather, device, dtype)
-        terms._compiled = None
         return terms
 
     def block(self, device: str, *, compiled: bool) -> int:
         """Number of conformations evaluated together: what fits into the cache, in whole vectors of the processor."""
         elements = (_COMPILED_ELEMENTS if compiled else _ELEMENTS).get(device, _MANY_ELEMENTS)
         return max(32 if compiled else 16, elements // self.items**2 // 16 * 16)
-
-    def compiled(self, size: int) -> Evaluation:
-        """Returns the evaluation of blocks of `size` conformations as one compiled function."""
-        if self._compiled is None:
-            from torch.fx.experimental.proxy_tensor import make_fx
-
-            # a graph of its own for each molecule: the compiler counts what it compiled per function, and stops at a number
-            with torch.no_grad():
-                example = self.identity.new_zeros(3, self.items, size)
-                graph = make_fx(lambda x: self(x))(example)
-            self._compiled = torch.compile(graph, fullgraph=True, dynamic=False)
-        return self._compiled
 
     def __call__(self, x: Tensor) -> tuple[Tensor, Tensor]:
         energy, gradient = x.new_zeros(x.shape[2]), torch.zeros_like(x)

@@ -116,7 +116,7 @@ def energy(system: CrystalSystem, name: str) -> Energy:
     )
 
 
-def positions(state: State) -> torch.Tensor:
+def positions(system: CrystalSystem, state: State) -> torch.Tensor:
     """Returns the Cartesian positions (batch, N, 3) of a State, in Å; coordinates and cells without noise."""
     frac, cell = coordinates(state)
     return frac @ cell
@@ -136,9 +136,10 @@ def properties(system: CrystalSystem) -> dict[str, Maker]:
     return crystal_properties(system)
 
 
-def written(system: CrystalSystem, state: State) -> torch.Tensor:
-    """Returns the positions (batch, N, 3) of the atoms in the cell, in Å."""
-    return positions(state)
+def written(system: CrystalSystem, state: State) -> tuple[torch.Tensor, torch.Tensor]:
+    """Returns the positions (batch, N, 3) of the atoms in the cell and the cells (batch, 3, 3), rows are lattice vectors, in Å."""
+    frac, cell = coordinates(state)
+    return frac @ cell, cell
 
 
 def ensemble(system: CrystalSystem, blocks: Sequence[Block], n: int, provenance: Mapping[str, Any]) -> CrystalEnsemble:

@@ -116,12 +116,19 @@ class CrystalEnsemble(Ensemble):
         return space_groups(self.frac, self._cells, np.array(self.system.numbers))
 
     def structures(self) -> list[Structure]:
-        """Returns the structures one by one."""
+        """Returns the structures one by one, with what guides and judges say of them."""
         numbers = np.array(self.system.numbers)
         energies = [None] * len(self) if self.energies is None else (self.energies / self.system.atoms).tolist()
         rows = zip(self.frac, self._cells, energies, strict=True)
         return [
-            Structure(numbers=numbers, frac=frac, cell=cell, name=f"{self.system.name} {index}", energy=energy)
+            Structure(
+                numbers=numbers,
+                frac=frac,
+                cell=cell,
+                name=f"{self.system.name} {index}",
+                energy=energy,
+                values={name: float(values[index]) for name, values in self.values.items()},
+            )
             for index, (frac, cell, energy) in enumerate(rows)
         ]
 

@@ -147,7 +147,7 @@ def cif_text(numbers: np.ndarray, frac: np.ndarray, cell: np.ndarray, name: str)
 
 
 def write_table(path: Path, structures: Sequence[Structure]) -> None:
-    """Writes structures of any compositions: CSV with the columns `material_id`, `cif` and `energy_per_atom`, as CDVAE's, or extended XYZ.
+    """Writes structures of any compositions: CSV with the columns `material_id`, `cif` and `energy_per_atom`, as CDVAE's, or extended XYZ; their values go along.
 
     Raises:
         InputError: If the file is called neither, there is no structure, or the folder is not writable.
@@ -160,11 +160,13 @@ def write_table(path: Path, structures: Sequence[Structure]) -> None:
     if suffix == ".csv":
         text = io.StringIO()
         rows = csv.writer(text, lineterminator="\n")
-        rows.writerow(["material_id", "cif", "energy_per_atom"])
+        names = list(dict.fromkeys(name for item in structures for name in item.values))
+        rows.writerow(["material_id", "cif", "energy_per_atom", *names])
         for item in structures:
             right = item.right_handed()
             cif = cif_text(right.numbers, right.frac, right.cell, item.name or item.formula)
-            rows.writerow([item.name, cif, "" if item.energy is None else repr(float(item.energy))])
+            numbers = [item.energy, *(item.values.get(name) for name in names)]
+            rows.writerow([item.name, cif, *("" if number is None else repr(float(number)) for number in numbers)])
         write_text(path, text.getvalue())
         return
     import ase.io
@@ -172,7 +174,7 @@ def write_table(path: Path, structures: Sequence[Structure]) -> None:
     frames = []
     for item in structures:
         frames += ase_structures(item.positions[None], item.cell[None], item.numbers)
-        frames[-1].info["name"] = item.name
+        frames[-1].info.update({**item.values, "name": item.name})
         if item.energy is not None:
             frames[-1].info["energy_per_atom"] = float(item.energy)
     with atomic_path(path) as temporary:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +20,12 @@ class Crystals:
     Attributes:
         structures: The structures; of samples the valid ones.
         drawn: How many were drawn, the invalid ones included.
+        provenance: What made the first of the samples; empty for files.
     """
 
     structures: list[Structure]
     drawn: int
+    provenance: Mapping[str, Any] = field(default_factory=dict)
 
 
 def load_crystals(source: Any) -> Crystals:
@@ -53,4 +55,5 @@ def load_crystals(source: Any) -> Crystals:
 
 def _of(ensembles: Sequence[CrystalEnsemble]) -> Crystals:
     structures = [structure for ensemble in ensembles for structure in ensemble.structures()]
-    return Crystals(structures, len(structures) + sum(len(ensemble.rejected) for ensemble in ensembles))
+    drawn = len(structures) + sum(len(ensemble.rejected) for ensemble in ensembles)
+    return Crystals(structures, drawn, ensembles[0].provenance)

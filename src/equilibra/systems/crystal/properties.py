@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from equilibra.errors import InputError
+from equilibra.errors import InputError, unknown_key_message
 from equilibra.geometry.lattice import volume
 from equilibra.guidance.guide import Property
 from equilibra.nn.crystal import CELL, FRAC
@@ -24,25 +25,63 @@ if TYPE_CHECKING:
 TIGHT_BINDING = "tight-binding"
 """Name of the tight-binding model of carbon."""
 
+XTB = "xtb"
+"""Name of the semi-empirical method GFN1-xTB."""
+
+GAPS = ("megnet", "cgcnn", TIGHT_BINDING, XTB)
+"""What gives band gaps."""
+
+SPELLINGS = ("density", "volume", "band-gap:megnet", f"energy:{TIGHT_BINDING}")
+"""How properties are written; what follows a colon is an example."""
+
+_UNITS = {"density": "g/cm³", "volume": "Å³ per atom", "band-gap": "eV", "energy": "eV per atom"}
 _FLATTEST = 0.1  # Å³ per atom: densities of collapsing cells stay finite
 
 
 def crystal_properties(system: CrystalSystem) -> dict[str, Maker]:
     """Returns the makers of the properties by their spelling.
 
-    `density` is in g/cm³ and `volume` in Å³ per atom. `band-gap:MODEL` is in eV, by the networks `megnet` and `cgcnn` and for carbon by `tight-binding`, of which a gap
-    is negative where bands overlap; `energy:tight-binding` is in eV per atom. A crystal that these cannot evaluate, such as one in a collapsed cell, gets zero without
-    a gradient.
+    `density` is in g/cm³ and `volume` in Å³ per atom. `band-gap:MODEL` is in eV, by the networks `megnet` and `cgcnn`, for carbon by `tight-binding`, of which a gap
+    is negative where bands overlap, and by `xtb`, which has no gradient; `energy:tight-binding` is in eV per atom. A crystal that these cannot evaluate, such as one
+    in a collapsed cell, gets zero without a gradient: a guide needs a number for every State on the way.
 
     Arguments:
         system: What is in the cell.
     """
-    return {
-        "density": lambda _: Property("density", lambda state: _density(state, system), "g/cm³"),
-        "volume": lambda _: Property("volume", lambda state: _volume(state) / system.atoms, "Å³ per atom"),
-        "band-gap:megnet": lambda model: _band_gap(model, system),
-        "energy:tight-binding": lambda model: _energy(model, system),
-    }
+
+    def maker(head: str) -> Maker:
+        return lambda argument: _usable(evaluator(f"{head}:{argument}" if argument else head, system))
+
+    return {spelling: maker(spelling.partition(":")[0]) for spelling in SPELLINGS}
+
+
+def evaluator(name: str, system: CrystalSystem) -> Property:
+    """Returns a property of crystals by its name, with nan for a crystal that it cannot evaluate.
+
+    Arguments:
+        name: One of the names that `crystal_properties` tells of.
+        system: What is in the cell.
+
+    Raises:
+        InputError: If there is no such property, or it does not know an element.
+        MissingDependencyError: If it needs a package that is not installed.
+    """
+    head, colon, model = name.partition(":")
+    if name == "density":
+        return Property(name, lambda state: _density(state, system), unit_of(name))
+    if name == "volume":
+        return Property(name, lambda state: _volume(state) / system.atoms, unit_of(name))
+    if head == "band-gap" and colon:
+        return _band_gap(model, system)
+    if head == "energy" and colon:
+        return _energy(model, system)
+    known = ("density", "volume", *(f"band-gap:{model}" for model in GAPS), f"energy:{TIGHT_BINDING}")
+    raise InputError(unknown_key_message("property of crystals", name, known))
+
+
+def unit_of(name: str) -> str:
+    """Returns the unit of a property by its name; empty where there is no such property."""
+    return _UNITS.get(name.partition(":")[0], "")
 
 
 def coordinates(state: State) -> tuple[Tensor, Tensor]:
@@ -66,9 +105,11 @@ def _band_gap(model: str, system: CrystalSystem) -> Property:
     if model == TIGHT_BINDING:
         _require_carbon(f"band-gap:{model}", system)
         bands = _tight_binding()
-        return Property(f"band-gap:{model}", _usable(lambda state: bands(*coordinates(state)).signed_gap), "eV")
-    if model not in ("megnet", "cgcnn"):
-        raise InputError(f"band-gap: got '{model}', expected megnet, cgcnn or {TIGHT_BINDING}")
+        return Property(f"band-gap:{model}", lambda state: bands(*coordinates(state)).signed_gap, unit_of("band-gap"))
+    if model == XTB:
+        return _xtb_gap(system)
+    if model not in GAPS:
+        raise InputError(f"band-gap: got '{model}', expected {', '.join(GAPS[:-1])} or {GAPS[-1]}")
     from equilibra.properties.band_gap import band_gap
 
     gap = band_gap(model)  # type: ignore[arg-type]
@@ -76,7 +117,21 @@ def _band_gap(model: str, system: CrystalSystem) -> Property:
     if unknown:
         raise InputError(f"band-gap:{model}: {system.name} has {formula_of(unknown)}, which the network does not know")
     numbers = torch.tensor(system.numbers)
-    return Property(f"band-gap:{model}", _usable(lambda state: gap(numbers, *coordinates(state))), gap.unit, known=gap.known)
+    return Property(f"band-gap:{model}", lambda state: gap(numbers, *coordinates(state)), gap.unit, known=gap.known)
+
+
+def _xtb_gap(system: CrystalSystem) -> Property:
+    from equilibra.properties.xtb_gap import require_tblite, xtb_band_gap
+
+    require_tblite(f"band-gap:{XTB}")
+    numbers = np.array(system.numbers)
+
+    def compute(state: State) -> Tensor:
+        frac, cell = (value.detach().double().cpu().numpy() for value in coordinates(state))
+        gaps = [xtb_band_gap(numbers, x, a) for x, a in zip(frac, cell, strict=True)]
+        return torch.tensor(gaps, dtype=state.dtype, device=state.device)
+
+    return Property(f"band-gap:{XTB}", compute, unit_of("band-gap"), differentiable=False)
 
 
 def _energy(model: str, system: CrystalSystem) -> Property:
@@ -84,7 +139,7 @@ def _energy(model: str, system: CrystalSystem) -> Property:
         raise InputError(f"energy: got '{model}', expected {TIGHT_BINDING}")
     _require_carbon(f"energy:{model}", system)
     bands = _tight_binding()
-    return Property(f"energy:{model}", _usable(lambda state: bands(*coordinates(state)).energy / system.atoms), "eV per atom")
+    return Property(f"energy:{model}", lambda state: bands(*coordinates(state)).energy / system.atoms, unit_of("energy"))
 
 
 def _tight_binding() -> CarbonTightBinding:
@@ -98,11 +153,11 @@ def _require_carbon(name: str, system: CrystalSystem) -> None:
         raise InputError(f"{name}: is a model of carbon, but the crystal is {system.formula}; use megnet or cgcnn")
 
 
-def _usable(compute: Callable[[State], Tensor]) -> Callable[[State], Tensor]:
-    """Returns the function with zero, without a gradient, in place of what is not a number."""
+def _usable(prop: Property) -> Property:
+    """Returns the property with zero, without a gradient, in place of what is not a number."""
 
     def computed(state: State) -> Tensor:
-        values = compute(state).to(state.dtype)
+        values = prop.compute(state).to(state.dtype)
         return torch.where(torch.isfinite(values), values, torch.zeros_like(values))
 
-    return computed
+    return replace(prop, compute=computed)

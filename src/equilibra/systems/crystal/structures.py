@@ -6,8 +6,9 @@ cell, and by the polar form :math:`A = L Q` (`geometry.lattice`), which removes 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import Self
 
 import numpy as np
@@ -35,6 +36,7 @@ class Structure:
         cell: Lattice vectors as rows (3, 3), in Å.
         name: What a file calls it; may be empty.
         energy: Potential energy per atom, in eV, or None.
+        values: Finite numbers that a file gives for it, by the names that the file has for them: a band gap, for example.
 
     Raises:
         InputError: If an array has another shape or a value that is not finite, an element is unknown, or the cell has no volume.
@@ -45,6 +47,7 @@ class Structure:
     cell: np.ndarray
     name: str = ""
     energy: float | None = None
+    values: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         numbers = np.asarray(self.numbers)
@@ -66,6 +69,8 @@ class Structure:
         for name, value in (("numbers", numbers.astype(np.int64)), ("frac", frac), ("cell", cell)):
             value.setflags(write=False)
             object.__setattr__(self, name, value)
+        known = {name: float(value) for name, value in self.values.items() if np.isfinite(value)}
+        object.__setattr__(self, "values", MappingProxyType(known))
 
     def __len__(self) -> int:
         return len(self.numbers)

@@ -15,27 +15,30 @@ from typing import Literal
 import numpy as np
 import torch
 
-from equilibra.density.flow import FlowConfig
 from equilibra.density.trace import Kind, Trace
 from equilibra.errors import InputError
 from equilibra.geometry.superposition import centre
 from equilibra.run_folder import claim
 from equilibra.state import State
-from equilibra.systems.model import Model, domain, load, versions
+from equilibra.systems.density_blocks import (
+    BLOCK_SIZE,
+    TOLERANCE,
+    Check,
+    DensityBlocks,
+    DensityProgress,
+    chosen,
+    drawing_model,
+    error_notes,
+    flow_config,
+)
+from equilibra.systems.model import Model, domain, versions
 from equilibra.systems.molecule.conformation_density import ConformationDensity
-from equilibra.systems.molecule.density_blocks import DensityBlocks, DensityProgress
 from equilibra.systems.molecule.ensemble import MoleculeEnsemble
 from equilibra.systems.molecule.network import FIELD
 from equilibra.systems.molecule.runs import Source, join_runs, load_runs
 from equilibra.units import thermal_energy
 
-BLOCK_SIZE = 16
-"""Conformations of a block by default: the unit that is kept when a run is interrupted."""
-TOLERANCE = 0.05
-"""Wanted integration error of a conformation in nats: its square, as the variance of a log-weight, costs no effective samples to speak of."""
-
 _ENERGY_ROWS = 256
-_LARGEST_ERROR = 0.1  # nats, or nats² for a variance; above it weights made of the densities are spoilt
 
 
 def log_density(
@@ -47,7 +50,7 @@ def log_density(
     trace: Kind = "auto",
     probes: int = 16,
     steps: int | None = None,
-    check: Literal["estimate", "halving", "nodes"] = "estimate",
+    check: Check = "estimate",
     tolerance: float = TOLERANCE,
     compile: bool = False,
     max_conformations: int | None = None,
@@ -69,9 +72,7 @@ def log_density(
         trace: `exact`, `hutchinson`, or `auto`: exact up to 100 degrees of freedom.
         probes: Probes of Hutchinson's estimate.
         steps: Steps of the flow; by default as many as the tolerance needs, or 50 of fourth order for `halving` and `nodes`.
-        check: Where the integration error comes from. `estimate`: traces are taken where the integral needs them, and what is left out is
-            estimated. `halving` and `nodes`: a trace at every step, and a second run of half the steps, or every second node, which costs nothing
-            and sees less.
+        check: Where the integration error comes from; see `density_blocks.flow_config`.
         tolerance: Integration error in nats up to which `estimate` goes on.
         compile: Compile the network's derivative: a third of the time from some hundred conformations on.
         max_conformations: The largest number of conformations; they are spread evenly over the source.
@@ -92,17 +93,13 @@ def log_density(
     for name, value in (("max_conformations", max_conformations), ("block_size", block_size), ("batch_size", batch_size)):
         if value is not None and value < 1:
             raise InputError(f"{name}: got {value}, expected at least 1")
-    if not tolerance > 0.0:
-        raise InputError(f"tolerance: got {tolerance}, expected a positive number of nats")
-    config = FlowConfig(steps=steps, tolerance=tolerance, batch_size=batch_size)
-    if check != "estimate":
-        config = replace(config, solver="rk4", check=check)
+    config = flow_config(steps, check, tolerance, batch_size)
     rule = Trace(kind=trace, probes=probes, compile=compile)
     everything = join_runs(load_runs(source, topology))
-    loaded = _model(model, everything)
+    loaded = drawing_model(model, everything.provenance)
     if not outside_scope:
         domain(loaded.domain).check_scope(everything.system, loaded.scope, loaded.name)
-    index = _chosen(len(everything), max_conformations)
+    index = chosen(len(everything), max_conformations)
     positions = everything.positions[index]
     if not np.isfinite(positions).all():
         bad = int(index[np.argmin(np.isfinite(positions).all(axis=(1, 2)))])
@@ -165,7 +162,7 @@ def log_density(
         trace=kind,
         degrees=degrees,
         sigma_min=float(loaded.process.fields[FIELD].schedule.sigma(torch.tensor(loaded.process.t_min, dtype=torch.float64))),
-        notes=(*_error_notes(values), *_notes(positions, energies, kelvin, everything, drawn_by_it)),
+        notes=(*error_notes(values), *_notes(positions, energies, kelvin, everything, drawn_by_it)),
         provenance={
             **identity,
             "network_calls": run.network_calls,
@@ -178,33 +175,6 @@ def log_density(
             "timing": {"seconds": round(run.seconds, 3), "conformations": run.computed, "threads": torch.get_num_threads()},
         },
     )
-
-
-def _model(model: Model | str | Path | None, ensemble: MoleculeEnsemble) -> Model:
-    if isinstance(model, Model):
-        return model
-    if model is not None:
-        return load(model)
-    name = ensemble.provenance.get("model")
-    if name is None:
-        raise InputError("model: the conformations do not say which model drew them; name one")
-    try:
-        found = load(str(name))
-    except InputError as error:
-        raise InputError(
-            f"model: the conformations were drawn by '{name}', which is not among the shipped ones; give its folder"
-        ) from error
-    if ensemble.provenance.get("weights", found.sha256) != found.sha256:
-        raise InputError(
-            f"model: the conformations were drawn by other weights of '{name}' than the ones here; name the model, or give its folder"
-        )
-    return found
-
-
-def _chosen(count: int, most: int | None) -> np.ndarray:
-    if count == 0:
-        raise InputError("log-density: there is no conformation")
-    return np.arange(count) if most is None or most >= count else np.linspace(0, count - 1, most).round().astype(np.int64)
 
 
 def _energies(ensemble: MoleculeEnsemble, index: np.ndarray, name: str | None) -> tuple[np.ndarray | None, str]:
@@ -224,21 +194,6 @@ def _energies(ensemble: MoleculeEnsemble, index: np.ndarray, name: str | None) -
         bad = int(index[np.argmin(np.isfinite(values))]) if values.shape == index.shape else 0
         raise InputError(f"energy '{name}': conformation {bad} has no finite energy; check for atoms on top of each other")
     return values, name
-
-
-def _error_notes(values: dict[str, np.ndarray]) -> tuple[str, ...]:
-    notes = []
-    integration, variance = float(values["integration_error"].mean()), float((values["trace_error"] ** 2).mean())
-    if integration > _LARGEST_ERROR:
-        notes.append(
-            f"The integration error is {integration:.2g} nats on average; take more steps or a lower tolerance before building on single values."
-        )
-    if variance > _LARGEST_ERROR:
-        notes.append(
-            f"The trace's noise has the variance {variance:.2g}, more than {_LARGEST_ERROR:g}: good for means over many conformations, not for weights or single "
-            "values; take more probes, or the exact trace."
-        )
-    return tuple(notes)
 
 
 def _notes(

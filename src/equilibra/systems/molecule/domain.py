@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -17,13 +18,13 @@ from equilibra.errors import InputError
 from equilibra.nn.graphormer import GraphormerConfig
 from equilibra.state import State
 from equilibra.systems.blocks import Block
+from equilibra.systems.conformation_checks import check
 from equilibra.systems.molecule import stereoisomers
 from equilibra.systems.molecule.energy import molecule_energy
 from equilibra.systems.molecule.ensemble import MoleculeEnsemble
 from equilibra.systems.molecule.network import FIELD, molecule_denoiser
 from equilibra.systems.molecule.properties import molecule_properties
 from equilibra.systems.molecule.system import MoleculeSystem, molecule_systems
-from equilibra.systems.molecule.validity import check
 from equilibra.systems.properties import Maker
 from equilibra.systems.scope import Scope
 
@@ -97,7 +98,7 @@ def energy(system: MoleculeSystem, name: str) -> Energy:
     return molecule_energy(system, name)
 
 
-def positions(state: State) -> torch.Tensor:
+def positions(system: MoleculeSystem, state: State) -> torch.Tensor:
     """Returns the positions (batch, N, 3) of a State, in Å."""
     return state.fields[FIELD]
 
@@ -109,7 +110,7 @@ def reference(system: MoleculeSystem) -> torch.Tensor:
 
 def properties(system: MoleculeSystem) -> dict[str, Maker]:
     """Returns what makes the properties that a guide can name; see `molecule_properties`."""
-    return molecule_properties(system, positions)
+    return molecule_properties(system, partial(positions, system))
 
 
 def written(system: MoleculeSystem, state: State) -> torch.Tensor:

@@ -10,8 +10,8 @@ import numpy as np
 from equilibra.energies.energy import Energy
 from equilibra.energies.openmm_system import FORCE_FIELDS, ForceFieldConfig, make_openmm_system
 from equilibra.errors import InputError, unknown_key_message
+from equilibra.systems.conformation_checks import check
 from equilibra.systems.molecule.system import MoleculeSystem
-from equilibra.systems.molecule.validity import check
 
 SMALL_MOLECULES: tuple[str, ...] = ("mmff94", "mmff94s", "gaff2", "so3lr")
 """Energies of any small organic molecule, in vacuum."""

@@ -10,11 +10,11 @@ from typing import Any, ClassVar
 import numpy as np
 
 from equilibra.geometry.internal_coordinates import dihedrals
+from equilibra.systems.conformation_checks import check
 from equilibra.systems.ensemble import Ensemble
 from equilibra.systems.molecule.files import FORMATS, ase_frames, rdkit_conformers, write_frames
 from equilibra.systems.molecule.system import MoleculeSystem
 from equilibra.systems.molecule.torsions import torsion_quadruples
-from equilibra.systems.molecule.validity import check
 from equilibra.systems.validity import Validity
 
 

@@ -12,7 +12,7 @@ from equilibra.diffusion.schedule import VarianceExploding
 from equilibra.diffusion.space import CentredEuclidean
 from equilibra.nn.graphormer import GraphormerConfig
 from equilibra.nn.molecule import PositionNetwork, PotentialNetwork
-from equilibra.systems.molecule.featurise import NODE_VOCABULARY, PAIR_VOCABULARY
+from equilibra.systems.chemical_graph import NODE_VOCABULARY, PAIR_VOCABULARY
 
 FIELD = "pos"
 """Name of the molecule's one field."""

@@ -11,7 +11,7 @@ from typing import Any
 from equilibra.errors import InputError
 from equilibra.systems.molecule.bond_orders import molecule_of_topology, openmm_positions
 from equilibra.systems.molecule.peptide import CAPS, ONE_LETTER, build_peptide, is_peptide_name
-from equilibra.systems.molecule.stereo import unspecified_stereo
+from equilibra.systems.stereo import unspecified_stereo
 
 FILE_SUFFIXES = (".sdf", ".mol", ".pdb", ".ent", ".smi")
 """Suffixes of the files that can be read."""

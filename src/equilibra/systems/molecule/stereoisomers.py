@@ -9,7 +9,7 @@ from typing import Any
 from equilibra.errors import InputError
 from equilibra.systems.molecule.peptide import is_peptide_name
 from equilibra.systems.molecule.sources import FILE_SUFFIXES
-from equilibra.systems.molecule.stereo import unspecified_stereo
+from equilibra.systems.stereo import unspecified_stereo
 
 MOST = 64
 """A SMILES with more stereoisomers has to say which one is meant."""

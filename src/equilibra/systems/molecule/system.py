@@ -13,9 +13,9 @@ import numpy as np
 
 from equilibra.errors import InputError
 from equilibra.state import System
-from equilibra.systems.molecule.featurise import featurise
+from equilibra.systems.chemical_graph import featurise
 from equilibra.systems.molecule.sources import Record, read_records
-from equilibra.systems.molecule.stereo import perceive_stereo
+from equilibra.systems.stereo import perceive_stereo
 
 _logger = logging.getLogger(__name__)
 
@@ -48,6 +48,11 @@ class MoleculeSystem(System):
     def atoms(self) -> int:
         """Number of atoms N."""
         return int(self.reference.shape[0])
+
+    @property
+    def atom_names(self) -> list[str]:
+        """What the atoms are called in messages."""
+        return [f"{atom.name} of {atom.residue}" for atom in self.topology.atoms]
 
     def __len__(self) -> int:
         return self.atoms

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -147,11 +148,11 @@ def energy(system: ProteinSystem, name: str) -> Energy:
         InputError: Always.
     """
     raise InputError(
-        f"energy: got '{name}', but samples of proteins cannot be weighted by an energy: they have orientations, for which paths have no exact weights"
+        f"energy: got '{name}', but samples of proteins cannot be weighted by an energy: the energy of frames without side chains is not known"
     )
 
 
-def positions(state: State) -> torch.Tensor:
+def positions(system: ProteinSystem, state: State) -> torch.Tensor:
     """Returns the C-alpha positions (batch, L, 3) of a State, in Å."""
     return state.fields[TRANS]
 
@@ -163,7 +164,7 @@ def reference(system: ProteinSystem) -> torch.Tensor:
 
 def properties(system: ProteinSystem) -> dict[str, Maker]:
     """Returns what makes the properties that a guide can name; see `protein_properties`."""
-    return protein_properties(system, positions)
+    return protein_properties(system, partial(positions, system))
 
 
 def written(system: ProteinSystem, state: State) -> torch.Tensor:

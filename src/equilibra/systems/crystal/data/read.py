@@ -11,7 +11,7 @@
 a folder                           all of these in it
 =================================  ==============================================================================================
 
-Text files may be compressed (`.gz`). Nothing is unpickled: LMDB files and pickles of other programs are refused.
+Numbers that a file gives for a structure beside these, in other columns or keys, become its `values`, by their names. Text files may be compressed (`.gz`). Nothing is unpickled: LMDB files and pickles of other programs are refused.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import io
 import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,13 +30,19 @@ from typing import Any
 import numpy as np
 
 from equilibra.errors import InputError
-from equilibra.systems.crystal.data.records import structure_of_atoms, structure_of_record, structure_of_text
+from equilibra.systems.crystal.data.records import (
+    ENERGY,
+    numbers_of,
+    structure_of_atoms,
+    structure_of_record,
+    structure_of_text,
+)
 from equilibra.systems.crystal.structures import Structure
 
 Problem = Callable[[InputError], object]
 """Called with what is wrong with a record that was left out."""
 
-ENERGY_COLUMNS = ("energy_per_atom", "formation_energy_per_atom")
+ENERGY_COLUMNS = (ENERGY, "formation_energy_per_atom")
 """Columns of tables that are taken for the energy per atom, in eV; the first that is there."""
 
 _TEXT_COLUMNS = ("cif", "poscar", "structure", "POSCAR")
@@ -180,11 +187,14 @@ def _of_block(block: Any, name: str) -> Structure:
 
 
 def _of_row(row: Any, name: str) -> Structure:
-    return structure_of_atoms(row.toatoms(), name)
+    made = structure_of_atoms(row.toatoms(), name)
+    return replace(made, values={**made.values, **numbers_of(row.key_value_pairs)})
 
 
 def _of_line(row: Mapping[str, str], column: str, name: str, energy: str | None) -> Structure:
-    return structure_of_text(row[column], name, _number(row, energy))
+    made = structure_of_text(row[column], name, _number(row, energy))
+    others = {key: value for key, value in row.items() if key not in (column, *_NAME_COLUMNS)}
+    return replace(made, values={**made.values, **numbers_of(others)})
 
 
 def _is_record(value: Mapping[str, Any]) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,9 +13,27 @@ from equilibra.errors import InputError
 from equilibra.systems.crystal.formula import atomic_number
 from equilibra.systems.crystal.structures import Structure
 
+ENERGY = "energy_per_atom"
+"""Name of the energy per atom in files; it is no other value of a structure."""
+
+
+def numbers_of(record: Mapping[str, Any]) -> dict[str, float]:
+    """Returns what of a record are finite numbers, written as numbers or as texts, by name; energies per atom aside."""
+    found: dict[str, float] = {}
+    for name, value in record.items():
+        if not name or name == ENERGY or isinstance(value, bool) or not isinstance(value, str | int | float | np.number):
+            continue
+        try:
+            number = float(value)
+        except ValueError:
+            continue
+        if np.isfinite(number):
+            found[str(name)] = number
+    return found
+
 
 def structure_of_atoms(atoms: Any, name: str, energy: float | None = None) -> Structure:
-    """Returns ASE `Atoms` as a structure; the energy per atom is that of its calculator or its `info`, if there is one.
+    """Returns ASE `Atoms` as a structure; the energy per atom is that of its calculator or its `info`, if there is one; other numbers are those of `info`.
 
     Raises:
         InputError: If it has no cell, or is not periodic in all directions, or is no structure.
@@ -28,7 +47,8 @@ def structure_of_atoms(atoms: Any, name: str, energy: float | None = None) -> St
     cell = np.asarray(atoms.cell, dtype=np.float64)
     volume = abs(float(np.linalg.det(cell)))
     frac = np.linalg.solve(cell.T, atoms.positions.T).T if volume > 1e-6 else np.zeros((len(atoms), 3))
-    return Structure(numbers=np.asarray(atoms.numbers), frac=frac, cell=cell, name=name, energy=energy)
+    values = numbers_of(atoms.info)
+    return Structure(numbers=np.asarray(atoms.numbers), frac=frac, cell=cell, name=name, energy=energy, values=values)
 
 
 def structure_of_text(text: str, name: str, energy: float | None = None) -> Structure:
@@ -60,11 +80,12 @@ def structure_of_record(value: Any, name: str) -> Structure:
     if not isinstance(value, Mapping):
         raise InputError(f"{name}: got {type(value).__name__}, expected a structure as text or as a dictionary")
     called = str(value.get("material_id", value.get("jid", value.get("id", name))))
-    energy = value.get("energy_per_atom")
+    energy = value.get(ENERGY)
     inner = next((value[key] for key in ("structure", "atoms", "cif", "poscar") if key in value), None)
     if inner is not None:
         made = structure_of_record(inner, called)
-        return made if energy is None else Structure(**{**_parts(made), "energy": float(energy)})
+        made = replace(made, values={**made.values, **numbers_of(value)})
+        return made if energy is None else replace(made, energy=float(energy))
     if "lattice_mat" in value:
         return _jarvis(value, called)
     if "lattice" in value and "sites" in value:
@@ -119,12 +140,8 @@ def _jarvis(value: Mapping[str, Any], name: str) -> Structure:
 
 
 def _energy_of(atoms: Any) -> float | None:
-    if "energy_per_atom" in atoms.info:
-        return float(atoms.info["energy_per_atom"])
+    if ENERGY in atoms.info:
+        return float(atoms.info[ENERGY])
     results = getattr(atoms.calc, "results", {}) if atoms.calc is not None else {}
     total = results.get("energy", atoms.info.get("energy", atoms.info.get("energy_ev")))
     return None if total is None else float(total) / len(atoms)
-
-
-def _parts(structure: Structure) -> dict[str, Any]:
-    return {"numbers": structure.numbers, "frac": structure.frac, "cell": structure.cell, "name": structure.name}

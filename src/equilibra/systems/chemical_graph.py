@@ -13,7 +13,7 @@ import torch
 
 from equilibra.errors import InputError
 from equilibra.state import Features
-from equilibra.systems.molecule.stereo import Stereo, perceive_stereo
+from equilibra.systems.stereo import Stereo, perceive_stereo
 
 MAX_ELEMENT = 100
 """Largest atomic number that has an embedding."""

@@ -18,13 +18,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from equilibra.errors import ShapeError
 from equilibra.geometry.internal_coordinates import dihedrals, signed_volumes
-from equilibra.systems.molecule.system import MoleculeSystem
 from equilibra.systems.validity import Result, Validity, finite, furthest, judge, nothing_to_check, within
 
 CHECKS = ("finite", "bonds", "angles", "clash", "stereo", "double bonds")
@@ -42,6 +41,42 @@ HYDROGEN_BOND_FACTOR = 0.45
 _PAIRS_AT_ONCE = 4_000_000
 
 
+class ChemicalSystem(Protocol):
+    """What the checks read of a system of N atoms with a chemical graph: molecules, and ligands of pockets."""
+
+    @property
+    def atoms(self) -> int:
+        """Number of atoms N."""
+
+    @property
+    def mol(self) -> Any:
+        """RDKit molecule."""
+
+    @property
+    def atom_names(self) -> list[str]:
+        """What the atoms are called in messages."""
+
+    @property
+    def reference(self) -> np.ndarray:
+        """One valid conformation (N, 3), in Å."""
+
+    @property
+    def stereo_centres(self) -> np.ndarray:
+        """Indices (C, 4): each centre with three neighbours in canonical order."""
+
+    @property
+    def stereo_signs(self) -> np.ndarray:
+        """Expected sign (C,) of the normalised signed volume."""
+
+    @property
+    def double_bonds(self) -> np.ndarray:
+        """Indices (B, 4) of the dihedral of each double bond of given configuration."""
+
+    @property
+    def double_bond_signs(self) -> np.ndarray:
+        """Expected sign (B,) of its cosine."""
+
+
 @dataclass(frozen=True, eq=False)
 class _Bounds:
     """Pairs of atoms with bounds of their distance in Å, either of which may be infinite."""
@@ -51,7 +86,7 @@ class _Bounds:
     upper: np.ndarray
 
 
-def check(positions: np.ndarray, system: MoleculeSystem) -> Validity:
+def check(positions: np.ndarray, system: ChemicalSystem) -> Validity:
     """Checks frames against the molecule they should be.
 
     Arguments:
@@ -65,7 +100,7 @@ def check(positions: np.ndarray, system: MoleculeSystem) -> Validity:
     if positions.ndim != 3 or positions.shape[1:] != (system.atoms, 3):
         raise ShapeError("positions", positions.shape, f"(frames, {system.atoms}, 3)")
     bonds, angles, others = _distance_bounds(system)
-    names = [f"{atom.name} of {atom.residue}" for atom in system.topology.atoms]
+    names = system.atom_names
     step = max(1, _PAIRS_AT_ONCE // max(1, len(others.pairs) + len(angles.pairs) + len(bonds.pairs)))
 
     def results(x: np.ndarray) -> Sequence[Result]:
@@ -117,7 +152,7 @@ def _describe_distance(bounds: _Bounds, names: list[str], kind: str) -> Callable
     return describe
 
 
-def _distance_bounds(system: MoleculeSystem) -> tuple[_Bounds, _Bounds, _Bounds]:
+def _distance_bounds(system: ChemicalSystem) -> tuple[_Bounds, _Bounds, _Bounds]:
     """Returns the bounds of bonds, of 1-3 distances, and of atoms more than three bonds apart."""
     from rdkit import Chem
     from rdkit.Chem import rdDistGeom

@@ -6,9 +6,10 @@ The probes of a block depend on (seed, block) alone, so that results depend neit
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 
@@ -17,10 +18,94 @@ from equilibra.density import flow
 from equilibra.density.flow import FlowConfig
 from equilibra.density.trace import Trace
 from equilibra.diffusion.denoiser import Denoiser
+from equilibra.errors import InputError
 from equilibra.state import State
 from equilibra.state.randomness import generator_for
+from equilibra.systems.model import Model, load
+
+BLOCK_SIZE = 16
+"""Conformations of a block by default: the unit that is kept when a run is interrupted."""
+TOLERANCE = 0.05
+"""Wanted integration error of a conformation in nats: its square, as the variance of a log-weight, costs no effective samples to speak of."""
+
+Check = Literal["estimate", "halving", "nodes"]
+"""Where the integration error comes from; see `flow_config`."""
 
 _PARTS = ("log_density", "integration_error", "trace_error")
+_LARGEST_ERROR = 0.1  # nats, or nats² for a variance; above it weights made of the densities are spoilt
+
+
+def flow_config(steps: int | None, check: Check, tolerance: float, batch_size: int | None) -> FlowConfig:
+    """Returns how densities are integrated.
+
+    Arguments:
+        steps: Steps of the flow; by default as many as the tolerance needs, or 50 of fourth order for `halving` and `nodes`.
+        check: Where the integration error comes from. `estimate`: traces are taken where the integral needs them, and what is left out is
+            estimated. `halving` and `nodes`: a trace at every step, and a second run of half the steps, or every second node, which costs nothing
+            and sees less.
+        tolerance: Integration error in nats up to which `estimate` goes on.
+        batch_size: Conformations treated at once; a block by default.
+
+    Raises:
+        InputError: If the tolerance is not positive.
+    """
+    if not tolerance > 0.0:
+        raise InputError(f"tolerance: got {tolerance}, expected a positive number of nats")
+    config = FlowConfig(steps=steps, tolerance=tolerance, batch_size=batch_size)
+    return config if check == "estimate" else replace(config, solver="rk4", check=check)
+
+
+def drawing_model(model: Model | str | Path | None, provenance: Mapping[str, Any]) -> Model:
+    """Returns a model, by default the one that drew an ensemble of this provenance.
+
+    Raises:
+        InputError: If none is named, or the one that drew it is not to be found here.
+    """
+    if isinstance(model, Model):
+        return model
+    if model is not None:
+        return load(model)
+    name = provenance.get("model")
+    if name is None:
+        raise InputError("model: the conformations do not say which model drew them; name one")
+    try:
+        found = load(str(name))
+    except InputError as error:
+        raise InputError(
+            f"model: the conformations were drawn by '{name}', which is not among the shipped ones; give its folder"
+        ) from error
+    if provenance.get("weights", found.sha256) != found.sha256:
+        raise InputError(
+            f"model: the conformations were drawn by other weights of '{name}' than the ones here; name the model, or give its folder"
+        )
+    return found
+
+
+def chosen(count: int, most: int | None) -> np.ndarray:
+    """Returns the places of at most so many conformations, spread evenly.
+
+    Raises:
+        InputError: If there is none.
+    """
+    if count == 0:
+        raise InputError("log-density: there is no conformation")
+    return np.arange(count) if most is None or most >= count else np.linspace(0, count - 1, most).round().astype(np.int64)
+
+
+def error_notes(values: Mapping[str, np.ndarray]) -> tuple[str, ...]:
+    """Returns what a reader must know of the errors `integration_error` and `trace_error` (n,), in words."""
+    notes = []
+    integration, variance = float(values["integration_error"].mean()), float((values["trace_error"] ** 2).mean())
+    if integration > _LARGEST_ERROR:
+        notes.append(
+            f"The integration error is {integration:.2g} nats on average; take more steps or a lower tolerance before building on single values."
+        )
+    if variance > _LARGEST_ERROR:
+        notes.append(
+            f"The trace's noise has the variance {variance:.2g}, more than {_LARGEST_ERROR:g}: good for means over many conformations, not for weights or single "
+            "values; take more probes, or the exact trace."
+        )
+    return tuple(notes)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,189 @@
+"""The evaluation of adsorbed structures: which sites they occupy and where they are in the plane, each number beside its noise floor and a baseline.
+
+The floor compares two disjoint halves of the reference. The baseline are positions uniform in the cell: an ideal gas in two dimensions, whose sites are the nearest.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from equilibra.analysis.table import EvaluationRow, EvaluationTable
+from equilibra.errors import ConfigError, InputError
+
+SEEN = 0.01
+"""Sites with at least this share of the reference count for recall."""
+
+_NAN = float("nan")
+
+
+@dataclass(frozen=True, eq=False)
+class Adsorbed:
+    """What is compared of an ensemble.
+
+    Attributes:
+        sites: The site (frames,) of each structure, as texts.
+        plane: Fractional coordinates (frames, atoms, 2) of the mobile atoms in the plane.
+        weights: Normalised weights (frames,).
+    """
+
+    sites: np.ndarray
+    plane: np.ndarray
+    weights: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.sites)
+
+    def rows(self, index: np.ndarray) -> Adsorbed:
+        """Returns some of the structures, their weights normalised."""
+        weights = self.weights[index]
+        return Adsorbed(self.sites[index], self.plane[index], weights / weights.sum())
+
+    def populations(self, labels: Sequence[str]) -> np.ndarray:
+        """Returns the populations of sites."""
+        return np.array([float(self.weights[self.sites == label].sum()) for label in labels])
+
+    def histogram(self, bins: tuple[int, int]) -> np.ndarray:
+        """Returns the share of the atoms in each cell of the plane."""
+        frac = self.plane - np.floor(self.plane)
+        weights = np.repeat(self.weights, frac.shape[1])
+        counts, _, _ = np.histogram2d(
+            frac[..., 0].ravel(), frac[..., 1].ravel(), bins=bins, range=((0.0, 1.0), (0.0, 1.0)), weights=weights
+        )
+        return np.asarray(counts / counts.sum())
+
+
+def total_variation(p: np.ndarray, q: np.ndarray) -> float:
+    """Returns half the sum of absolute differences of two probability arrays."""
+    return 0.5 * float(np.abs(p - q).sum())
+
+
+def jensen_shannon_bits(p: np.ndarray, q: np.ndarray) -> float:
+    """Returns the Jensen-Shannon divergence of two probability arrays of one shape, in bits."""
+    m = 0.5 * (p + q)
+    total = 0.0
+    for a in (p, q):
+        there = a > 0
+        total += 0.5 * float((a[there] * np.log2(a[there] / m[there])).sum())
+    return max(total, 0.0)
+
+
+def evaluate_adsorbates(
+    samples: Adsorbed,
+    reference: Adsorbed,
+    gas: Adsorbed,
+    *,
+    bins: tuple[int, int],
+    name: str,
+    rng: np.random.Generator,
+    valid: tuple[int, int] | None = None,
+    n: int = 1000,
+    repeats: int = 10,
+) -> EvaluationTable:
+    """Measures adsorbed structures against a reference.
+
+    Arguments:
+        samples: The samples.
+        reference: The reference, at equilibrium.
+        gas: Positions uniform in the cell, with the nearest sites: the baseline.
+        bins: Cells of the map in the plane.
+        name: What was compared.
+        rng: The only source of randomness.
+        valid: Number of valid samples and of all that were drawn.
+        n: The largest number of structures on each side.
+        repeats: Resamples for errors and floors.
+
+    Raises:
+        InputError: If there are fewer than two samples or four structures of the reference.
+        ConfigError: If a number is out of range.
+    """
+    if n < 2 or repeats < 2:
+        raise ConfigError(f"evaluate adsorbates: got n {n} and {repeats} repeats, expected at least 2 of each")
+    if len(samples) < 2 or len(reference) < 4:
+        raise InputError(
+            f"evaluate adsorbates: got {len(samples)} samples and {len(reference)} structures of the reference, expected at least 2 and 4"
+        )
+    size = min(n, len(samples), len(reference) // 2)
+    labels = sorted({*samples.sites.tolist(), *reference.sites.tolist()})
+
+    def sites(a: Adsorbed, b: Adsorbed) -> float:
+        return total_variation(a.populations(labels), b.populations(labels))
+
+    def divergence(a: Adsorbed, b: Adsorbed) -> float:
+        return jensen_shannon_bits(a.histogram(bins), b.histogram(bins))
+
+    def likeness(a: Adsorbed, b: Adsorbed) -> float:
+        return float(np.corrcoef(a.histogram(bins).ravel(), b.histogram(bins).ravel())[0, 1])
+
+    def recall(a: Adsorbed, b: Adsorbed) -> float:
+        known = [label for label, share in zip(labels, b.populations(labels), strict=True) if share >= SEEN]
+        return float(np.mean([label in set(a.sites.tolist()) for label in known])) if known else _NAN
+
+    def precision(a: Adsorbed, b: Adsorbed) -> float:
+        return float(a.weights[np.isin(a.sites, np.unique(b.sites))].sum())
+
+    grid = f"{bins[0]} x {bins[1]} cells of the plane"
+    uniform = "Baseline: uniform in the cell."
+    metrics: list[tuple[str, Callable[[Adsorbed, Adsorbed], float], str, str]] = [
+        ("TV(sites)", sites, "1", f"total variation of the weighted populations of sites. {uniform}"),
+        (
+            "site recall",
+            recall,
+            "1",
+            f"share of the sites with at least {SEEN:.0%} of the reference that samples occupy. {uniform}",
+        ),
+        ("site precision", precision, "1", f"weight of samples at sites that the reference occupies. {uniform}"),
+        ("JS(map)", divergence, "bit", f"Jensen-Shannon divergence of the weighted maps over {grid}. {uniform}"),
+        ("correlation(map)", likeness, "1", f"Pearson's correlation of the weighted maps over {grid}. {uniform}"),
+    ]
+    rows = []
+    if valid is not None:
+        good, drawn = valid
+        rows.append(
+            _row(
+                "valid", good / max(drawn, 1), _NAN, _NAN, _NAN, _NAN, drawn, "1", "share of drawn samples that pass the checks"
+            )
+        )
+    for metric, function, unit, words in metrics:
+        value = function(samples, reference)
+        again = [function(_resampled(samples, rng), reference) for _ in range(repeats)]
+        halves = []
+        for _ in range(repeats):
+            order = rng.permutation(len(reference))
+            halves.append(function(reference.rows(order[:size]), reference.rows(order[size:])))
+        base = function(gas.rows(rng.permutation(len(gas))[:size]), reference)
+        rows.append(_row(metric, value, _std(again), _mean(halves), _std(halves), base, size, unit, words))
+    return EvaluationTable(
+        rows=tuple(rows), molecule=name, ensemble_frames=len(samples), reference_frames=(len(reference),), split="halves"
+    )
+
+
+def _resampled(samples: Adsorbed, rng: np.random.Generator) -> Adsorbed:
+    return samples.rows(rng.integers(len(samples), size=len(samples)))
+
+
+def _mean(values: Sequence[float]) -> float:
+    return float(np.mean(values)) if all(math.isfinite(value) for value in values) else _NAN
+
+
+def _std(values: Sequence[float]) -> float:
+    return float(np.std(values, ddof=1)) if all(math.isfinite(value) for value in values) else _NAN
+
+
+def _row(
+    metric: str, value: float, error: float, floor: float, spread: float, baseline: float, n: int, unit: str, words: str
+) -> EvaluationRow:
+    return EvaluationRow(
+        metric=metric,
+        value=value,
+        error=error,
+        floor=floor,
+        floor_std=spread,
+        baseline=baseline,
+        n=n,
+        unit=unit,
+        definition=words,
+    )

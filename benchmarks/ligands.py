@@ -305,43 +305,10 @@ def main() -> None:
         each.add_argument("--seed", type=int, default=0)
     for each in (two, four):
         each.add_argument("--threads", type=int)
-    given = parser.parse_args()
+    given = vars(parser.parse_args())
     keep_freed_memory()
-    if given.verb == "split":
-        split(given.fep, given.pairs, given.out)
-    elif given.verb == "train":
-        train(
-            given.data,
-            given.out,
-            steps=given.steps,
-            batch_size=given.batch_size,
-            threads=given.threads,
-            seed=given.seed,
-            most=given.most,
-        )
-    elif given.verb == "measure":
-        measure(
-            given.model,
-            given.data,
-            given.out,
-            vina=given.vina,
-            exhaustiveness=given.exhaustiveness,
-            most=given.most,
-            seed=given.seed,
-        )
-    elif given.verb == "distribution":
-        distribution(
-            given.data,
-            given.out,
-            systems=given.systems,
-            start_from=given.start_from,
-            energy=given.energy,
-            steps=given.steps,
-            seed=given.seed,
-            threads=given.threads,
-        )
-    else:
-        check(given.data)
+    made = {"split": split, "train": train, "measure": measure, "distribution": distribution, "check": check}
+    made[given.pop("verb")](**given)
 
 
 if __name__ == "__main__":

@@ -10,9 +10,11 @@ from typing import Any, Literal, TypeVar, cast
 import numpy as np
 
 from equilibra.errors import InputError
+from equilibra.state.system import System
 from equilibra.systems.ensemble import Ensemble
 
 E = TypeVar("E", bound=Ensemble)
+S = TypeVar("S", bound=System)
 
 _CELLS = ("cells", "rejected_cells")
 _VERBS = {"simulation": "simulate", "samples": "sample"}  # by the kind in `run.json`
@@ -73,6 +75,22 @@ def require_complete(path: Path, frames: int, expected: int) -> None:
     """Raises `InputError` if a trajectory of a simulation has another number of frames than its `simulation.json` says."""
     if frames != expected:
         raise InputError(f"'{path}' has {frames} frames, but simulation.json says {expected}; the folder is incomplete")
+
+
+def the_same(systems: Sequence[S], what: str) -> S:
+    """Returns the first of some systems, which must all be equal.
+
+    Arguments:
+        systems: The systems, at least one.
+        what: What two of them are that are not, for the message: "of different compositions".
+
+    Raises:
+        InputError: If they are not.
+    """
+    for other in systems[1:]:
+        if other != systems[0]:
+            raise InputError(f"'{systems[0].name}' and '{other.name}' are {what}; take one at a time")
+    return systems[0]
 
 
 def joined(runs: Sequence[E], same_system: Callable[[Sequence[Any]], Any]) -> E:

@@ -8,7 +8,7 @@ from pathlib import Path
 from equilibra.errors import InputError
 from equilibra.systems.adsorbate.ensemble import AdsorbateEnsemble
 from equilibra.systems.adsorbate.system import AdsorbateSystem
-from equilibra.systems.runs import joined, read_runs
+from equilibra.systems.runs import joined, read_runs, the_same
 
 Source = str | Path | AdsorbateEnsemble | Sequence[AdsorbateEnsemble]
 """What `load_runs` takes."""
@@ -33,10 +33,7 @@ def same_system(systems: Sequence[AdsorbateSystem]) -> AdsorbateSystem:
     Raises:
         InputError: If they are not.
     """
-    for other in systems[1:]:
-        if other != systems[0]:
-            raise InputError(f"'{systems[0].name}' and '{other.name}' are different slabs or adsorbates; take one at a time")
-    return systems[0]
+    return the_same(systems, "different slabs or adsorbates")
 
 
 def join_runs(runs: Sequence[AdsorbateEnsemble]) -> AdsorbateEnsemble:

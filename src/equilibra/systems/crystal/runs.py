@@ -9,7 +9,7 @@ from equilibra.errors import InputError
 from equilibra.systems.crystal.data.read import read_structures
 from equilibra.systems.crystal.ensemble import CrystalEnsemble
 from equilibra.systems.crystal.system import CrystalSystem
-from equilibra.systems.runs import joined, read_runs
+from equilibra.systems.runs import joined, read_runs, the_same
 
 Source = str | Path | CrystalEnsemble | Sequence[CrystalEnsemble]
 """What `load_runs` takes."""
@@ -34,10 +34,7 @@ def same_system(systems: Sequence[CrystalSystem]) -> CrystalSystem:
     Raises:
         InputError: If they have not.
     """
-    for other in systems[1:]:
-        if other != systems[0]:
-            raise InputError(f"'{systems[0].name}' and '{other.name}' are of different compositions; take one at a time")
-    return systems[0]
+    return the_same(systems, "of different compositions")
 
 
 def join_runs(runs: Sequence[CrystalEnsemble]) -> CrystalEnsemble:

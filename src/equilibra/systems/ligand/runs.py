@@ -8,7 +8,7 @@ from pathlib import Path
 from equilibra.errors import InputError
 from equilibra.systems.ligand.ensemble import LigandEnsemble
 from equilibra.systems.ligand.system import LigandSystem
-from equilibra.systems.runs import joined, read_runs
+from equilibra.systems.runs import joined, read_runs, the_same
 
 Source = str | Path | LigandEnsemble | Sequence[LigandEnsemble]
 """What `load_runs` takes."""
@@ -33,12 +33,7 @@ def same_system(systems: Sequence[LigandSystem]) -> LigandSystem:
     Raises:
         InputError: If they are not.
     """
-    for other in systems[1:]:
-        if other != systems[0]:
-            raise InputError(
-                f"'{systems[0].name}' and '{other.name}' are different ligands, pockets or boxes; take one at a time"
-            )
-    return systems[0]
+    return the_same(systems, "different ligands, pockets or boxes")
 
 
 def join_runs(runs: Sequence[LigandEnsemble]) -> LigandEnsemble:

@@ -27,6 +27,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "configuration": {"errors"},
     "atomic": FOUNDATION,
     "run_folder": FOUNDATION | {"atomic"},
+    "own_functions": FOUNDATION,
     "tensor_files": FOUNDATION | {"atomic"},
     "memory": FOUNDATION,
     "geometry": FOUNDATION,
@@ -38,9 +39,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "density": CORE | {"sampling", "energies"},  # along the levels of a noise grid; weights for an energy
     "guidance": CORE | {"sampling", "energies"},  # along the levels of a noise grid; resampling of populations
     "thermo": FOUNDATION,  # log-weights in, free energies out
-    "energies": CORE | FILES,
+    "energies": CORE | FILES | {"own_functions"},
     "data": CORE | FILES,
-    "systems": BELOW_SYSTEMS,
+    "systems": BELOW_SYSTEMS | {"own_functions"},
     "testing": BELOW_SYSTEMS,
     "train": BELOW_SYSTEMS | {"systems", "memory"},
     "analysis": FOUNDATION | {"geometry", "thermo"},  # arrays in, numbers out: no domain, no model

@@ -41,7 +41,7 @@ def run_adsorbate(ctx: typer.Context, given: dict[str, Any], config: TrainConfig
     out, energy, data = Path(given["out"]), given["energy"], given["data"] or []
     if (energy is None) == (not data):
         raise InputError(
-            "train: expected either --energy (emt, chgnet, sevennet, an ASE calculator, module:callable) with slabs and adsorbates, or trajectories with --data"
+            "train: expected either --energy (emt, chgnet, sevennet, an ASE calculator, FILE.py:FUNCTION) with slabs and adsorbates, or trajectories with --data"
         )
     if not given["temperature"] > 0:
         raise InputError(f"--temperature: got {given['temperature']}, expected a positive number in K")

@@ -20,6 +20,9 @@ DEFAULT_MODELS = {
 }
 """The shipped model that a domain's commands use where none is named."""
 
+DOMAINS = tuple(DEFAULT_MODELS)
+"""The domains by name, as `systems.domain` has them, which imports PyTorch."""
+
 FORMATS = {
     "molecule": ("xtc", "dcd", "npz", "pdb", "sdf", "extxyz"),
     "protein": ("xtc", "dcd", "npz", "pdb"),

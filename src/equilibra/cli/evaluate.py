@@ -7,6 +7,7 @@ import typer
 
 from equilibra.cli.checks import at_least, one_of, present, writable
 from equilibra.cli.console import say
+from equilibra.cli.domains import DOMAINS
 from equilibra.errors import InputError
 
 NAME = "evaluate"
@@ -16,7 +17,6 @@ EXAMPLE = (
     "equilibra evaluate carbon/ validation.csv --training train.csv\n\n"
     "equilibra evaluate poses/ known.sdf --vina"
 )
-DOMAINS = ("molecule", "protein", "crystal", "adsorbate", "ligand")
 
 
 def run(

@@ -12,7 +12,17 @@ from equilibra.cli import crystal_design, guiding
 from equilibra.cli import ligand_input as ligands
 from equilibra.cli.checks import at_least, one_of, writable
 from equilibra.cli.console import complain, say, table
-from equilibra.cli.domains import DEFAULT_FORMATS, chain_names, energies_of, formats_of, model_of, reader_of, refuse, systems_of
+from equilibra.cli.domains import (
+    DEFAULT_FORMATS,
+    DOMAINS,
+    chain_names,
+    energies_of,
+    formats_of,
+    model_of,
+    reader_of,
+    refuse,
+    systems_of,
+)
 from equilibra.cli.domains import FORMATS as DOMAIN_FORMATS
 from equilibra.cli.sampling import Output, folders, sample_one
 from equilibra.errors import EquilibraError, InputError
@@ -41,7 +51,6 @@ EXAMPLE = (
     "equilibra sample adsorbate --slab 'Pt(111) 3x3x4' --adsorbate CO -n 200 --energy emt --temperature 500 -o co/\n\n"
     "Repeat the command to go on with an interrupted run; with a larger -n to draw more."
 )
-DOMAINS = ("molecule", "protein", "crystal", "ligand", "adsorbate")
 SAMPLERS = ("dpm2m", "heun", "euler", "sde", "sde2m")
 SPACINGS = ("log", "karras")
 FORMATS = DOMAIN_FORMATS["molecule"]

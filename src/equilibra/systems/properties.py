@@ -16,8 +16,8 @@ from torch import Tensor
 from equilibra.errors import EquilibraError, InputError
 from equilibra.geometry import size
 from equilibra.guidance.guide import Property
+from equilibra.own_functions import FORM, own_function
 from equilibra.state import State
-from equilibra.systems.own_functions import FORM, own_function
 
 Maker = Callable[[str], Property]
 """Makes a property from what follows the colon; empty where nothing does."""

@@ -21,6 +21,7 @@ from equilibra.systems.adsorbate.validity import check
 from equilibra.systems.ensemble import Ensemble
 from equilibra.systems.ensemble_folder import read_folder
 from equilibra.systems.validity import Validity
+from equilibra.thermo.free_energy import populations
 from equilibra.units import thermal_energy
 
 
@@ -119,17 +120,16 @@ class AdsorbateEnsemble(Ensemble):
         return anomalies(self.system, self.positions, sites=self.sites)
 
     def populations_of_sites(self) -> list[SitePopulation]:
-        """Returns the populations of the occupied sites, the largest first."""
-        weights, labels = self.weights, np.array(self.site_labels)
+        """Returns the populations of the occupied sites, the largest first; errors are bootstraps over samples."""
+        labels = np.array(self.site_labels)
         kelvin = self.provenance.get("temperature_k")
-        effective = 1.0 / float(np.square(weights).sum()) if len(weights) else 0.0
+        masks = {label: labels == label for label in sorted(set(labels.tolist()))}
+        shares = populations(self.log_weights, masks, np.random.default_rng(0)) if masks else {}
+        order = -self.weights if self.energies is None else self.energies
         rows = []
-        for label in sorted(set(labels.tolist())):
-            there = labels == label
-            share = float(weights[there].sum())
-            order = -weights if self.energies is None else self.energies
+        for label, there in masks.items():
             lowest = int(np.flatnonzero(there)[np.argmin(order[there])])
-            rows.append((label, share, math.sqrt(max(share * (1.0 - share), 0.0) / effective), int(there.sum()), lowest))
+            rows.append((label, shares[label].value, shares[label].error, int(there.sum()), lowest))
         largest = max((row[1] for row in rows), default=1.0)
         made = [
             SitePopulation(

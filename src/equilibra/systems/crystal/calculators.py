@@ -10,7 +10,6 @@ from typing import Any
 
 from equilibra.energies.calculators import NEURAL, make_calculator
 from equilibra.errors import InputError, MissingDependencyError
-from equilibra.systems.own_functions import own_function
 
 Factory = Callable[[Any], Any]
 """Makes the ASE calculator of ASE `Atoms`, which it leaves as they are."""
@@ -31,9 +30,8 @@ def calculator(name: str) -> Factory:
     """Returns what makes an ASE calculator.
 
     Arguments:
-        name: One of `NAMES`: `tight-binding` of carbon, `xtb` (GFN1-xTB at the Γ point) or `gpaw` (PBE, plane waves); what `energies.calculators.make_calculator` knows:
-            `chgnet`, `sevennet`, a name of ASE; or a function of the user's, `FILE.py:FUNCTION` or `PACKAGE.MODULE:FUNCTION`, that is called without arguments and
-            returns an ASE calculator.
+        name: One of `NAMES`: `tight-binding` of carbon, `xtb` (GFN1-xTB at the Γ point) or `gpaw` (PBE, plane waves); or what
+            `energies.calculators.make_calculator` makes.
 
     Raises:
         InputError: If there is no such calculator.
@@ -43,16 +41,9 @@ def calculator(name: str) -> Factory:
         require(name)
         makers: dict[str, Factory] = {"tight-binding": _tight_binding, "xtb": _xtb, "gpaw": pbe}
         return makers[name]
-    if name.rpartition(":")[0].endswith(".py"):
-        made = own_function(name, "calculator", "").call()
-        if not hasattr(made, "get_property"):
-            raise InputError(
-                f"calculator '{name}': got {type(made).__name__}, expected a function that returns an ASE calculator"
-            )
-    else:
-        if ":" not in name:
-            _check_name(name)
-        made = make_calculator(name)
+    if ":" not in name:
+        _check_name(name)
+    made = make_calculator(name, "calculator")
     return lambda atoms: made
 
 

@@ -25,6 +25,7 @@ from equilibra.systems.ligand.symmetry import automorphisms
 from equilibra.systems.ligand.system import LigandSystem, ligand_system
 from equilibra.systems.ligand.validity import check
 from equilibra.systems.validity import Validity
+from equilibra.thermo.free_energy import populations
 from equilibra.units import KCAL_PER_MOL_EV, thermal_energy
 
 CLUSTER_RADIUS = 2.0
@@ -141,13 +142,13 @@ class LigandEnsemble(Ensemble):
 
     @cached_property
     def clusters(self) -> list[Cluster]:
-        """The clusters of poses within `CLUSTER_RADIUS`, the most populated first."""
+        """The clusters of poses within `CLUSTER_RADIUS`, the most populated first; errors of populations are bootstraps over poses."""
         made: list[Cluster] = []
+        masks = {str(number): self._cluster_of == number for number in range(int(self._cluster_of.max(initial=-1)) + 1)}
+        shares = populations(self.log_weights, masks, np.random.default_rng(0)) if masks else {}
         kt = None if self.temperature is None else thermal_energy(self.temperature) / KCAL_PER_MOL_EV
-        for number in range(int(self._cluster_of.max(initial=-1)) + 1):
-            inside = self._cluster_of == number
-            share = float(self.weights[inside].sum())
-            error = math.sqrt(float((self.weights**2 * (inside - share) ** 2).sum()))
+        for number, (name, inside) in enumerate(masks.items()):
+            share, error = shares[name].value, shares[name].error
             reference = made[0].population if made else share
             free = None if kt is None or share <= 0.0 else 0.0 - kt * math.log(share / reference)
             best = int(next(i for i in self.ranking if inside[i]))

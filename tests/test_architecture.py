@@ -16,7 +16,7 @@ PACKAGE = Path(equilibra.__file__).parent
 
 FOUNDATION = {"types", "errors", "units", "configuration"}
 CORE = FOUNDATION | {"geometry", "state", "diffusion"}
-FILES = {"atomic", "run_folder", "tensor_files"}  # how files are written, whatever is in them
+FILES = {"atomic", "run_folder", "tensor_files", "plain_pickles"}  # how files are written and read, whatever is in them
 BELOW_SYSTEMS = CORE | FILES | {"sampling", "density", "guidance", "thermo", "energies", "data", "nn", "properties"}
 
 # room: the rooms it may import, besides itself. A new room needs a row here.
@@ -29,6 +29,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "run_folder": FOUNDATION | {"atomic"},
     "own_functions": FOUNDATION,
     "tensor_files": FOUNDATION | {"atomic"},
+    "plain_pickles": FOUNDATION,
     "memory": FOUNDATION,
     "geometry": FOUNDATION,
     "state": FOUNDATION | {"geometry"},

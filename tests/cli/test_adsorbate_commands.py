@@ -103,6 +103,45 @@ def test_files_of_samples(sampled):
         assert f"<h2>{heading}</h2>" in page or heading in page
 
 
+def test_guided_samples(run, trained, tmp_path):
+    out = tmp_path / "guided"
+    own = tmp_path / "own.py"
+    own.write_text("def high(x, system):\n    return x[:, 0, 2] - system.top\n")
+    command = ["sample", "adsorbate", "--slab", SLAB, "--adsorbate", "O", "-n", "2", "--block-size", "20", "--steps", "6"]
+    command += ["--model", trained / "model", "--guide", "height:1=1.5..3+-0.2", "--guide", f"{own}:high=2+-1", "-o", out]
+    done = run(*command)
+    assert done.exit_code == 0, done.output
+    assert "Guided to height:1 1.5 to 3 Å: weighted mean" in done.output
+    ensemble = AdsorbateEnsemble.read(out)
+    heights = ensemble.positions[:, 0, 2] - ensemble.system.top
+    assert np.allclose(ensemble.values["height:1"], heights, atol=1e-4)
+    assert np.allclose(ensemble.values["own.py:high"], heights, atol=1e-4)
+    assert "Guidance" in (out / "report.html").read_text()
+    again = run(*command)
+    assert "already holds 2" in again.output
+
+
+def test_relaxed_sites(run, sampled, trained):
+    command = ["sample", "adsorbate", "--slab", SLAB, "--adsorbate", "O", "-n", "6", "--block-size", "20", "--levels", "4"]
+    command += ["--energy", "emt", "--temperature", "700", "--model", trained / "model", "-o", sampled]
+    command += [part for name in ("traj", "extxyz", "db", "npz") for part in ("--format", name)]
+    done = run(*command, "--relax", "emt", "--relax-layers", "1")
+    assert done.exit_code == 0, done.output
+    assert "one of each site, relaxed by emt with the top 1 layers free; lowest at" in " ".join(done.output.split())
+    rows = list(csv.DictReader((sampled / "relaxed.csv").open()))
+    frames = ase.io.read(sampled / "relaxed.traj", index=":")
+    ensemble = AdsorbateEnsemble.read(sampled)
+    assert [row["site"] for row in rows] == [row.label for row in ensemble.populations_of_sites()]
+    assert len(frames) == len(rows) == len(ase.io.read(sampled / "relaxed.extxyz", index=":"))
+    for row, atoms in zip(rows, frames, strict=True):
+        assert float(row["energy_after_ev"]) <= float(row["energy_before_ev"]) + 1e-6
+        assert np.array_equal(atoms.positions[:2], ensemble.system.slab.positions[:2])
+        assert atoms.info["site"] == row["site"]
+    assert "Relaxed structures" in (sampled / "report.html").read_text()
+    assert "nothing was changed" in run(*command, "--relax", "emt", "--relax-layers", "1").output
+    assert "nothing was changed" not in run(*command, "--relax", "emt").output
+
+
 def test_maps(run, sampled):
     done = run("density-map", sampled, "--grid", "6,6,4", "--exact", "emt", "--smooth", "0.3")
     assert done.exit_code == 0, done.output
@@ -188,6 +227,18 @@ def test_training_on_trajectories(run, sampled, tmp_path):
         (["sample", "adsorbate"], "give a --slab with an --adsorbate"),
         (["sample", "adsorbate", "--slab", SLAB, "--adsorbate", "S"], "has S, but the model"),
         (["sample", "adsorbate", "--slab", "Pt(111) 3x3x3", "--adsorbate", "N"], "has N, but the model"),
+        (["sample", "adsorbate", "--slab", SLAB, "--adsorbate", "O", "--guide", "height:2=1"], "there is no mobile atom '2'"),
+        (
+            ["sample", "adsorbate", "--slab", SLAB, "--adsorbate", "O", "--relax-layers", "1"],
+            "--relax-layers: has an effect with --relax only",
+        ),
+        (
+            ["sample", "adsorbate", "--slab", SLAB, "--adsorbate", "O", "--relax", "emt", "--relax-layers", "3"],
+            "--relax-layers: got 3, expected from 0 to 2",
+        ),
+        (["sample", "adsorbate", "--slab", SLAB, "--adsorbate", "O", "--relax", "nothing"], "nothing"),
+        (["sample", "molecule", "CCO", "--relax", "emt"], "--relax: has no meaning for molecules"),
+        (["sample", "crystal", "C8", "--relax-layers", "1"], "--relax-layers: has no meaning for crystals"),
         (["sample", "molecule", "CCO", "--slab", SLAB], "--slab: has no meaning for molecules"),
         (["sample", "molecule"], "got nothing to sample"),
         (["train", "adsorbate", "--slab", SLAB, "--adsorbate", "O"], "expected either --energy"),

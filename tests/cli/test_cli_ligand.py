@@ -12,6 +12,7 @@ from rdkit import Chem
 from typer.testing import CliRunner
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "systems" / "ligand"))
+from moving_complex import ligand, moving_complex
 from toy_pocket import SIZE, SMILES, pocket_pdb, toy_model, toy_system
 
 from equilibra.cli.main import app
@@ -122,6 +123,58 @@ def test_evaluation_against_a_known_pose_and_an_ensemble(folder, poses, tmp_path
     assert "TV of binding modes" in again.output
 
 
+def test_annealed_poses_are_weighted_and_their_errors_are_of_populations(folder, model, tmp_path):
+    words = (
+        "sample",
+        "ligand",
+        folder / "toy.pdb",
+        "CCCOC",
+        *POCKET,
+        "-n",
+        40,
+        "--model",
+        model,
+        "--outside-scope",
+        "--no-report",
+    )
+    words += (
+        "--energy",
+        "vina",
+        "--temperature",
+        600,
+        "--levels",
+        6,
+        "--smc",
+        2,
+        "--block-size",
+        30,
+        "-o",
+        tmp_path / "annealed",
+    )
+    done = run(*words)
+    assert done.exit_code == 0, done.output
+    assert "Weights for vina at 600 K" in done.output
+    ensemble = LigandEnsemble.read(tmp_path / "annealed")
+    assert ensemble.provenance["smc"] == 2
+    families = ensemble.populations()
+    assert len(families) >= 2
+    record = ensemble.provenance["path_weights"]
+    assert record["energy_calls"] > record["n"]
+    first = ensemble.clusters[0]
+    # the error is that of ratios of sums over whole populations, not of poses
+    w, inside = ensemble.weights, ensemble._cluster_of == 0
+    sums = np.array([[w[rows].sum(), (w * inside)[rows].sum()] for rows in families])
+    draws = np.random.default_rng(1).integers(len(sums), size=(4000, len(sums)))
+    ratio = sums[draws].sum(1)
+    assert first.error == pytest.approx(float((ratio[:, 1] / ratio[:, 0]).std()), rel=0.2)
+    one = dataclasses.replace(ensemble, blocks=np.zeros(len(ensemble), dtype=np.int64))
+    assert np.isnan(one.clusters[0].error)
+    assert "±" not in one.clusters[0].in_words()
+    refused = run(*[word for word in words if word not in ("--energy", "vina", "--levels", 6)])
+    assert refused.exit_code == 2
+    assert "--smc: has an effect with --energy only" in refused.output
+
+
 def test_a_table_with_a_bad_row_samples_the_others(folder, model, tmp_path):
     table = folder / "pairs.csv"
     table.write_text(
@@ -176,6 +229,41 @@ def test_training_from_the_score_alone_gives_weighted_poses(folder, tmp_path, mo
 
 
 @pytest.mark.slow
+def test_training_from_the_score_in_many_pockets_with_known_complexes(folder, tmp_path, monkeypatch):
+    import torch
+
+    from equilibra.train import ligand_energy
+
+    few = {"burn_in": 2, "leapfrog": 2, "path_levels": 4, "path_samples": 6, "every": 1}
+    monkeypatch.setattr(ligand_energy, "LIGAND", dataclasses.replace(ligand_energy.LIGAND, **few))
+    table = folder / "pockets.csv"
+    rows = ("toy.pdb,CCCOC,one,0,0,0,12", f"toy.pdb,{SMILES},two,0,0,0,12", "toy.pdb,C1CC,bad,0,0,0,12")
+    table.write_text("\n".join(("receptor,ligand,name,center_x,center_y,center_z,size", *rows)) + "\n")
+    system = toy_system(folder)
+    pose = pose_positions(system, random_state(system, 1, generator=torch.Generator().manual_seed(0))).numpy()
+    known = tmp_path / "known"
+    known.mkdir()
+    (known / "c_protein.pdb").write_text(pocket_pdb())
+    LigandEnsemble.write(known / "c_ligand.sdf", pose, system)
+    out = tmp_path / "run"
+    words = ("train", "ligand", table, "--energy", "vina", "--data", known, "--data-share", 0.5, "--rounds", 1, "--rungs", 2)
+    words += ("--walkers", 4, "--sweeps", 2, "--steps", 3, "--batch-size", 4, "--threads", 1, *NETWORK, "-o", out)
+    done = run(*words)
+    assert done.exit_code == 0, done.output
+    for part in ("left out: bad", "2 systems: one, two", "mean ESS of 2 systems", "and 1 complex", "systems.csv"):
+        assert part in " ".join(done.output.split())
+    again = run(*words)
+    assert again.exit_code == 0, again.output
+    assert "going on with" in again.output
+    assert len(list(csv.DictReader((out / "systems.csv").open()))) == 2
+    done = run(
+        "sample", "ligand", table, "-n", 2, "--model", out / "model", "--block-size", 20, "--no-report", "-o", tmp_path / "poses"
+    )  # fmt: skip
+    assert done.exit_code == 2  # the bad row
+    assert (tmp_path / "poses" / "two" / "poses.sdf").is_file()
+
+
+@pytest.mark.slow
 def test_training_from_complexes(folder, tmp_path):
     import torch
 
@@ -191,15 +279,58 @@ def test_training_from_complexes(folder, tmp_path):
     assert (out / "model" / "model.json").is_file()
 
 
+@pytest.mark.slow
+def test_training_from_molecular_dynamics(tmp_path):
+    mol = ligand()
+    moving_complex(tmp_path, mol, 60)
+    out, data = tmp_path / "run", f"{tmp_path / 'md.xtc'}:{tmp_path / 'complex.pdb'}"
+    words = ("train", "ligand", "--data", data, "--ligand-residue", "LIG", "--stride", 2, "--steps", 4, "--batch-size", 4)
+    words += ("--threads", 1, *NETWORK, "-o", out)
+    done = run(*words)
+    assert done.exit_code == 0, done.output
+    told = " ".join(done.output.split())
+    assert "of 30 frames are learned from" in told
+    assert "frames of 1 trajectory" in told
+    again = run(*words)
+    assert again.exit_code == 0, again.output
+    first = out / "complexes" / "000"
+    fit = json.loads((first / "fit.json").read_text())
+    assert fit["frames"] == 30
+    assert max(fit["misfit"]) < 0.1
+    poses = tmp_path / "poses"
+    words = ("sample", "ligand", first / "receptor.pdb", first / "ligand.sdf", "--keep-geometry", "--model", out / "model")
+    done = run(*words, "-n", 3, "--block-size", 40, "--no-report", "-o", poses)
+    assert done.exit_code == 0, done.output
+    assert LigandEnsemble.read(poses).system == LigandEnsemble.read(first / "poses").system
+    done = run("evaluate", poses, first / "poses")
+    assert done.exit_code == 0, done.output
+    tuned = run(
+        "fine-tune", out / "model", "--data", data, "--steps", 2, "--batch-size", 4, "--threads", 1, "-o", tmp_path / "tuned"
+    )
+    assert tuned.exit_code == 0, tuned.output
+    assert "trained further on" in tuned.output
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
+        (("train", "ligand", "--data", "none.xtc:none.pdb", "-o", "x"), "no such file"),
+        (("train", "ligand", "--data", ".", "--ligand-residue", "LIG", "-o", "x"), "with trajectories in --data only"),
+        (
+            ("train", "ligand", "--data", ".", "--stride", "2", "-o", "x"),
+            "--stride: has a meaning for ligands with trajectories",
+        ),
         (("sample", "ligand", "toy.pdb"), "expected a receptor and a ligand|receptor 'toy.pdb' alone"),
         (("sample", "ligand", "toy.pdb", "CCO", "--size", "3"), "--size: has a meaning with --center only"),
         (("sample", "molecule", "CCO", "--ref-ligand", "x.sdf"), "--ref-ligand: has no meaning for molecules"),
         (("train", "ligand", "-o", "x"), "got no data of ligands"),
-        (("train", "ligand", "toy.pdb", "-o", "x", "--energy", "vina"), "expected a receptor and a ligand"),
+        (("train", "ligand", "toy.pdb", "-o", "x", "--energy", "vina"), "receptor 'toy.pdb' alone"),
         (("train", "ligand", "toy.pdb", "CCO", "-o", "x", "--energy", "mmff94"), "unknown energy|vina"),
+        (("train", "ligand", "-o", "x", "--energy", "vina"), "expected a receptor and a ligand"),
+        (("train", "ligand", "none.csv", "-o", "x", "--energy", "vina"), "cannot be read"),
+        (("train", "ligand", "a", "b", "-o", "x", "--energy", "vina", "--data-share", "0.5"), "with --data only"),
+        (("train", "ligand", "a", "b", "-o", "x", "--energy", "vina", "--data", "none.csv"), "none.csv"),
+        (("train", "molecule", "CCO", "-o", "x", "--energy", "mmff94", "--data-share", "0.5"), "for ligands only"),
     ],
 )
 def test_what_cannot_be_is_one_sentence(model, words, message):

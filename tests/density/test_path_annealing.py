@@ -9,10 +9,12 @@ from known import seeded, tensor
 from equilibra.density.path_annealing import anneal_paths
 from equilibra.density.path_weights import draw_weighted, fit_variances, path_kernels
 from equilibra.diffusion.schedule import VarianceExploding
+from equilibra.diffusion.space import Torus
 from equilibra.errors import DivergenceError, InputError
+from equilibra.geometry import so3
 from equilibra.sampling.grid import GridConfig, noise_grid
 from equilibra.state import State
-from equilibra.testing import GaussianMixture
+from equilibra.testing import GaussianComponents, GaussianMixture, IGSO3Components, JointDistribution, WrappedNormalComponents
 from equilibra.thermo.weights import effective_sample_size, lineage_log_weights
 
 SCHEDULE = VarianceExploding(sigma_min=0.05, sigma_max=8.0)
@@ -79,6 +81,51 @@ def test_a_model_whose_weights_are_of_no_use_gives_the_right_distribution():
     assert abs(z_score((left - 0.5 * z).tolist(), 0.0)) < 4
     assert float(second.sum() / z.sum()) == pytest.approx(1.6655, rel=0.1)
     assert float(left.sum() / z.sum()) == pytest.approx(0.5, abs=0.05)
+
+
+FRAMES = {"place": VarianceExploding(sigma_min=0.05, sigma_max=10.0), "turn": VarianceExploding(sigma_min=0.03, sigma_max=2.5)}
+
+
+def frames(weights, stds, log_z=0.0):
+    """Two places, each with a turn and two angles of its own: what poses of a ligand are."""
+    turns = so3.exp(tensor([[0.3, -0.2, 0.5], [-1.0, 0.8, 0.1]]))
+    laws = {
+        "place": GaussianComponents(tensor([[1.0, 0.0, 0.0], [-1.0, 0.5, 0.0]]), tensor(stds)),
+        "turn": IGSO3Components(turns, tensor(stds)),
+        "angles": WrappedNormalComponents(tensor([[0.5, -2.0], [2.5, 1.0]]), tensor(stds), space=Torus(period=2 * math.pi)),
+    }
+    angles = VarianceExploding(sigma_min=0.03, sigma_max=5.0)
+    return JointDistribution(tensor(weights), laws, {**FRAMES, "angles": angles}, log_z)
+
+
+def test_places_turns_and_angles_come_to_the_populations_of_the_target():
+    model, target = frames([0.5, 0.5], [0.9, 1.2]), frames([0.8, 0.2], [0.5, 0.7], log_z=1.3)
+    n, populations = 80, 6
+    shape = model.sample(n, generator=seeded(1))
+    kernels = path_kernels(model.process, noise_grid(model.process, GridConfig(steps=9, spacing="log", end="noisy")))
+    kernels = fit_variances(model, model.sample(400, generator=seeded(2)), kernels, generator=seeded(3))
+    plain = draw_weighted(model, shape, kernels, target.reduced_energy, generator=seeded(4))
+    lambdas = anneal_paths(model, shape, kernels, target.reduced_energy, generator=seeded(99)).lambdas
+    assert ess(plain.log_weights) < 0.2
+    assert len(lambdas) > 1
+    rows = []
+    for seed in range(populations):
+        made = anneal_paths(model, shape, kernels, target.reduced_energy, generator=seeded(seed), moves=2, lambdas=lambdas)
+        w, x = torch.exp(made.log_weights - 1.3), made.state
+        first = target.responsibilities(x)[:, 0]
+        near = so3.log(so3.exp(tensor([0.3, -0.2, 0.5])).T @ x.fields["turn"]).norm(dim=1) < 1.0
+        rows.append(torch.stack([w.mean(), (w * first).mean(), (w * x.fields["angles"][:, 0].cos()).mean(), (w * near).mean()]))
+    z, first, cosine, near = torch.stack(rows).T
+    exact = target.sample(20_000, generator=seeded(5))
+    share = float((so3.log(so3.exp(tensor([0.3, -0.2, 0.5])).T @ exact.fields["turn"]).norm(dim=1) < 1.0).double().mean())
+    # wrapped normal: E cos x = cos(mean) exp(-std^2/2)
+    known = 0.8 * math.cos(0.5) * math.exp(-0.125) + 0.2 * math.cos(2.5) * math.exp(-0.245)
+    assert abs(z_score(z.tolist(), 1.0)) < 4
+    assert abs(z_score((first - 0.8 * z).tolist(), 0.0)) < 4
+    assert abs(z_score((cosine - known * z).tolist(), 0.0)) < 4
+    assert abs(z_score((near - share * z).tolist(), 0.0)) < 4
+    assert float(z.std()) < 0.8
+    assert float(first.sum() / z.sum()) == pytest.approx(0.8, abs=0.15)
 
 
 def test_moves_alone_leave_the_target_invariant():

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from equilibra.geometry import so3
-from equilibra.geometry.torsion_tree import TorsionTree, placed, pulled_back, turned_bonds
+from equilibra.geometry.torsion_tree import TorsionTree, placed, pulled_back, tangents, turned_bonds
 
 # a branched chain of nine atoms: bonds 1-2, 2-3 and 2-6 turn; the root is atoms 0, 1, 4
 AXES = torch.tensor([[[1, 2], [2, 3], [2, 6]]])
@@ -109,3 +109,21 @@ def _directions(x, one):
     forces = torch.eye(count, dtype=x.dtype).reshape(count, x.shape[1], 3)
     shift, turn, torsions = pulled_back(x.expand(count, -1, -1), forces, one)
     return torch.cat([shift, turn, torsions], dim=1).T
+
+
+def test_tangents_are_derivatives_whose_transpose_pulls_forces_back():
+    y, (shift, turn, angles) = chain(), pose()
+    x = placed(y, shift, turn, angles, tree())
+    jacobian, h = tangents(x, tree()), 1e-6
+    for place in range(9):
+        step = torch.zeros(4, 9, dtype=torch.float64)
+        step[:, place] = h
+
+        def moved(sign, step=step):
+            small = sign * step
+            return placed(y, shift + small[:, :3], so3.exp(small[:, 3:6]) @ turn, angles + small[:, 6:], tree())
+
+        assert torch.allclose((moved(1) - moved(-1)) / (2 * h), jacobian[:, place], atol=1e-7)
+    forces = torch.randn(4, 9, 3, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    along = (jacobian * forces[:, None]).sum((2, 3))
+    assert torch.allclose(torch.cat(pulled_back(x, forces, tree()), dim=1), along, atol=1e-12)

@@ -63,8 +63,7 @@ def test_populations_agree_with_the_reference(model, ensemble, basin, where):
     assert abs(share - expected) < 4 * error
 
 
-def test_the_model_of_many_temperatures_widens_bonds_as_the_square_root_of_the_temperature():
-    model = equilibra.load("molecule-ala2-energy")
+def test_bonds_widen_as_the_square_root_of_the_temperature(model):
     widths = []
     for temperature in (300.0, 600.0):
         ensemble = model.sample("ACE-ALA-NME", n=300, seed=5, temperature=temperature)

@@ -20,7 +20,7 @@ Guide = Annotated[
     typer.Option(
         "--guide",
         metavar="NAME=WISH",
-        help="Guide the samples to a property, such as radius-of-gyration=7.5, distance:1,10=5..6, of proteins also rmsd:FILE=..2, or a function of your own, "
+        help="Guide the samples to a property, such as radius-of-gyration=7.5, distance:1,10=5..6, of proteins also rmsd:FILE=..2, of adsorbates tilt:1,2=40..60, or a function of your own, "
         "my.py:function=3. A wish is a value (7.5 or 7.5+-0.2), a range (5..6, 5.. or ..6), max or min. Repeat it for several.",
         rich_help_panel=PANEL,
     ),

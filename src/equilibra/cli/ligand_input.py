@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from equilibra.cli.checks import present
 from equilibra.cli.console import complain, say
+from equilibra.cli.training import typed
 
 if TYPE_CHECKING:
     from equilibra.systems.ligand.inputs import LigandInput
@@ -57,6 +59,86 @@ KeepGeometry = Annotated[
         rich_help_panel=PANEL,
     ),
 ]
+
+DataShare = Annotated[
+    float | None,
+    typer.Option(
+        "--data-share",
+        help="Of ligands, with --energy and --data: share of the training batches that are known complexes, 0.3 by default.",
+        rich_help_panel=PANEL,
+    ),
+]
+
+LigandResidue = Annotated[
+    str | None,
+    typer.Option(
+        "--ligand-residue",
+        help="Of ligands, with trajectories in --data: name of the ligand's residue in their topologies; by default the only one that is no amino acid, water or ion.",
+        rich_help_panel=PANEL,
+    ),
+]
+LigandTemplate = Annotated[
+    str | None,
+    typer.Option(
+        "--ligand-template",
+        help="The ligand of these trajectories as SDF or MOL2 file or SMILES, for its bond orders and charges; by default they are found from the coordinates.",
+        rich_help_panel=PANEL,
+    ),
+]
+TRAJECTORIES = ("ligand_residue", "ligand_template", "stride", "skip")
+"""Options that belong to trajectories in `--data`."""
+
+
+def data_of(ctx: typer.Context, given: Mapping[str, Any]) -> list[Any]:
+    """Returns what `--data` names: tables and folders of complexes, and trajectories as `TRAJECTORY:TOPOLOGY`.
+
+    Raises:
+        InputError: If a file is missing, or options of trajectories are given without any.
+    """
+    from equilibra.data.trajectory import TrajectoryFiles
+    from equilibra.errors import InputError
+    from equilibra.systems.ligand.trajectory import ComplexTrajectory
+
+    found: list[Any] = []
+    for text in given["data"] or ():
+        # the last colon: a drive's letter comes first
+        frames, colon, topology = text.rpartition(":")
+        if Path(text).exists() or not colon:
+            present(Path(text))
+            found.append(text)
+            continue
+        files = TrajectoryFiles(
+            topology=topology, trajectories=(frames,), stride=given.get("stride", 1), skip=given.get("skip", 0)
+        )
+        found.append(ComplexTrajectory(files=files, residue=given.get("ligand_residue"), template=given.get("ligand_template")))
+    if not any(isinstance(each, ComplexTrajectory) for each in found):
+        for option in typed(ctx, TRAJECTORIES):
+            raise InputError(
+                f"{option}: has a meaning for ligands with trajectories in --data only, such as --data md.xtc:complex.pdb; leave it out"
+            )
+    return found
+
+
+def tell_data(ctx: typer.Context, sources: Any) -> None:
+    """Says how well the frames of trajectories fit, and warns of those of which most were left out."""
+    for each in sources.trajectories:
+        say(ctx, f"{each.system.name}: {each.in_words()}")
+        for warning in each.system.warnings:
+            complain(f"{each.system.name}: {warning}")
+        if 2 * int(each.used.sum()) < len(each.used):
+            complain(f"{each.system.name}: more than half of the frames were left out; what is learned is of the others")
+
+
+def tell_complexes(ctx: typer.Context, sources: Any, out: Path) -> None:
+    """Says how trajectories are sampled with the model, and compared with it."""
+    if sources.trajectories:
+        first = out / "complexes" / "000"
+        model = f"--model {out / 'model'}"
+        say(
+            ctx,
+            f"the first trajectory's: equilibra sample ligand {first / 'receptor.pdb'} {first / 'ligand.sdf'} --keep-geometry {model}",
+        )
+        say(ctx, f"and its frames, to compare with: equilibra evaluate out/ {first / 'poses'}")
 
 
 def ligand_options(given: Mapping[str, Any]) -> dict[str, Any]:
@@ -127,7 +209,7 @@ def tell_clusters(ctx: typer.Context, ensemble: Any) -> None:
         (
             each.number,
             each.poses,
-            f"{100 * each.population:.1f} ± {100 * each.error:.1f} %",
+            each.in_words(),
             "-" if each.free_energy is None else f"{each.free_energy:.2f}",
             "-" if ensemble.rmsd is None else f"{ensemble.rmsd[each.best]:.2f}",
         )

@@ -1,8 +1,10 @@
-"""What `train` does for ligands: complexes that `--data` names, or one ligand and its pocket with `--energy`."""
+"""What `train` does for ligands: complexes that `--data` names, or ligands and their pockets with `--energy`, or both."""
 
 from __future__ import annotations
 
+import csv
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,11 +13,13 @@ import typer
 from equilibra.cli import ligand_input as ligands
 from equilibra.cli import protein_training as proteins
 from equilibra.cli import training as options
-from equilibra.cli.checks import at_least, one_of, present, writable
-from equilibra.cli.console import say
+from equilibra.cli.checks import at_least, one_of, writable
+from equilibra.cli.console import complain, say, table
 from equilibra.errors import InputError
 
 if TYPE_CHECKING:
+    from equilibra.systems.ligand.inputs import LigandInput
+    from equilibra.systems.ligand.system import LigandSystem
     from equilibra.systems.model import Model
     from equilibra.train.config import TrainConfig
 
@@ -26,8 +30,6 @@ OTHERS = (
     "trajectory",
     "topology",
     "forces",
-    "stride",
-    "skip",
     "use_forces",
     "minutes",
     *(name for name in proteins.OWN if name != "data"),
@@ -36,6 +38,8 @@ OTHERS = (
 
 LADDER = ("objective", "rounds", "rungs", "top_temperature", "walkers", "sweeps", "start_from")
 """Options of a training from an energy alone."""
+
+_SHOWN = 20
 
 
 def run_ligand(ctx: typer.Context, given: dict[str, Any], config: TrainConfig, sizes: dict[str, int]) -> None:
@@ -46,7 +50,7 @@ def run_ligand(ctx: typer.Context, given: dict[str, Any], config: TrainConfig, s
     if given["energy"] is not None:
         _from_energy(ctx, given, config, sizes, name)
         return
-    for option in options.typed(ctx, (*LADDER, "temperature", *ligands.OWN)):
+    for option in options.typed(ctx, (*LADDER, "temperature", "data_share", *ligands.OWN)):
         raise InputError(
             f"train: {option} has a meaning for ligands with --energy only; leave it out, or give an energy such as vina"
         )
@@ -54,52 +58,58 @@ def run_ligand(ctx: typer.Context, given: dict[str, Any], config: TrainConfig, s
         raise InputError(
             f"train: got '{given['source']}' after the domain; from complexes a model is learned that --data names, or give --energy vina"
         )
-    sources = given["data"] or []
-    if not sources:
+    if not given["data"]:
         raise InputError(
-            "train: got no data of ligands; name tables (CSV) or folders of complexes with --data, or a receptor, a ligand and --energy vina"
+            "train: got no data of ligands; name tables (CSV) or folders of complexes with --data, or with --energy vina a receptor and a ligand, or a table or folder of complexes"
         )
-    for source in sources:
-        present(Path(source))
+    sources = ligands.data_of(ctx, given)
     out, config = _ready(ctx, given, config)
 
-    from equilibra.train.ligand import train_ligand
+    from equilibra.train.ligand import LigandSources, train_ligand
 
+    read = LigandSources.read(sources)
+    ligands.tell_data(ctx, read)
     model = options.watch(
-        ctx, out, config, lambda shown: train_ligand(sources, out, config, name=name, network=sizes, progress=shown)
+        ctx, out, config, lambda shown: train_ligand(read, out, config, name=name, network=sizes, progress=shown)
     )
     say(ctx, model.card.summary)
+    ligands.tell_complexes(ctx, read, out)
 
 
 def tune_ligand(ctx: typer.Context, model: Model, given: dict[str, Any], config: TrainConfig) -> None:
     """Trains a model of ligands further on complexes."""
-    from equilibra.train.ligand import fine_tune_ligand
+    from equilibra.train.ligand import LigandSources, fine_tune_ligand
 
     for option in options.typed(ctx, (name for name in OTHERS if name in given)):
         raise InputError(f"fine-tune: {option} has no meaning for ligands; leave it out")
-    sources = given["data"] or []
-    if not sources:
+    if not given["data"]:
         raise InputError("fine-tune: got no data of ligands; name tables (CSV) or folders of complexes with --data")
-    for source in sources:
-        present(Path(source))
+    sources = ligands.data_of(ctx, given)
     out, config = _ready(ctx, given, config)
+    read = LigandSources.read(sources)
+    ligands.tell_data(ctx, read)
     made = options.watch(
-        ctx, out, config, lambda shown: fine_tune_ligand(model, sources, out, config, name=given["name"], progress=shown)
+        ctx, out, config, lambda shown: fine_tune_ligand(model, read, out, config, name=given["name"], progress=shown)
     )
     say(ctx, made.card.summary)
+    ligands.tell_complexes(ctx, read, out)
 
 
 def _from_energy(ctx: typer.Context, given: dict[str, Any], config: TrainConfig, sizes: dict[str, int], name: str) -> None:
     from equilibra.systems.ligand.energy import ENERGIES
-    from equilibra.train.ligand_energy import LIGAND, OBJECTIVES, train_ligand_on_energy
+    from equilibra.train.ligand_energy import KNOWN_SHARE, LIGAND, OBJECTIVES, train_ligand_on_energy
 
     one_of("energy", given["energy"], ENERGIES)
     one_of("objective", given["objective"], OBJECTIVES)
-    if given["data"]:
-        raise InputError("--data: has no meaning with --energy for ligands; a model is learned from one or the other")
-    if given["source"] is None or given["ligand"] is None:
+    share = given["data_share"]
+    if share is not None and not given["data"]:
+        raise InputError("--data-share: has a meaning with --data only; name complexes to learn from, or leave it out")
+    if share is not None and not 0.0 < share < 1.0:
+        raise InputError(f"--data-share: got {share:g}, expected a number between 0 and 1")
+    sources = ligands.data_of(ctx, given)
+    if given["source"] is None:
         raise InputError(
-            "train: expected a receptor and a ligand, as in `equilibra train ligand receptor.pdb ligand.sdf --energy vina -o runs/mine/`"
+            "train: expected a receptor and a ligand, as in `equilibra train ligand receptor.pdb ligand.sdf --energy vina -o runs/mine/`, or a table or folder of complexes"
         )
     for option in ("rounds", "rungs", "walkers", "sweeps"):
         at_least(f"--{option}", given[option], 1)
@@ -116,24 +126,27 @@ def _from_energy(ctx: typer.Context, given: dict[str, Any], config: TrainConfig,
     ladder = dataclasses.replace(LIGAND, **chosen)
     if ladder.sweeps < ladder.every:
         ladder = dataclasses.replace(ladder, every=1)
-    complexes = ligands.inputs_of([given["source"], given["ligand"]], given)
+    named = [given["source"], *([given["ligand"]] if given["ligand"] is not None else [])]
+    complexes = ligands.inputs_of(named, given)
     out, config = _ready(ctx, given, config)
+    systems = _systems_of(ctx, complexes)
 
-    from equilibra.systems.ligand.inputs import ligand_systems
     from equilibra.systems.model import load
+    from equilibra.train.ligand import LigandSources
 
-    systems = ligand_systems(complexes[0])
-    if len(systems) != 1:
-        raise InputError(f"'{given['ligand']}' holds {len(systems)} ligands, expected one; train them one by one")
-    ligands.tell(ctx, systems[0])
+    known = LigandSources.read(sources) if sources else ()
+    if isinstance(known, LigandSources):
+        ligands.tell_data(ctx, known)
+
     weights = None if given["start_from"] is None else load(given["start_from"])
+    several = len(systems) > 1 or bool(given["data"])
     options.watch_energy(
         ctx,
         out,
-        [given["source"], given["ligand"], *ligands.repeated(given)],
+        [*named, *ligands.repeated(given)],
         given["energy"],
         lambda progress: train_ligand_on_energy(
-            systems[0],
+            systems,
             out,
             given["energy"],
             ladder,
@@ -142,9 +155,51 @@ def _from_energy(ctx: typer.Context, given: dict[str, Any], config: TrainConfig,
             temperature=temperature,
             network=sizes,
             weights=weights,
+            known=known,
+            known_share=KNOWN_SHARE if share is None else share,
             progress=progress,
         ),
     )
+    if isinstance(known, LigandSources):
+        ligands.tell_complexes(ctx, known, out)
+    if several:
+        rows = [
+            (row["number"], row["name"], f"{100 * float(row['ess'] or 0.0):.1f} %", _short(row["elbo"]), _short(row["eubo"]))
+            for row in csv.DictReader((out / "systems.csv").open(encoding="utf-8"))
+        ]
+        table(ctx, ("number", "system", "ESS", "log Z at least", "at most"), rows[:_SHOWN])
+        if len(rows) > _SHOWN:
+            say(ctx, f"and {len(rows) - _SHOWN} more: '{out / 'systems.csv'}'")
+
+
+def _short(number: str) -> str:
+    return f"{float(number):.2f}" if number else "-"
+
+
+def _systems_of(ctx: typer.Context, complexes: Sequence[LigandInput]) -> list[LigandSystem]:
+    """Reads the systems of a training; of several records bad ones are told and left out.
+
+    Raises:
+        InputError: If nothing can be read.
+    """
+    from equilibra.systems.ligand.inputs import ligand_systems
+
+    problems: list[InputError] = []
+    found: list[LigandSystem] = []
+    for each in complexes:
+        try:
+            found += ligand_systems(each, on_error=problems.append)
+        except InputError as error:
+            problems.append(error)
+    if not found:
+        raise problems[0]
+    for problem in problems:
+        complain(f"left out: {problem}")
+    for system in found:
+        ligands.tell(ctx, system)
+    if len(found) > 1:
+        say(ctx, f"{len(found)} systems: {', '.join(system.name for system in found[:6])}{', ...' if len(found) > 6 else ''}")
+    return found
 
 
 def _ready(ctx: typer.Context, given: dict[str, Any], config: TrainConfig) -> tuple[Path, TrainConfig]:

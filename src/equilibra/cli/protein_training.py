@@ -43,7 +43,8 @@ Data = Annotated[
         metavar="PATH[:TOPOLOGY][@WEIGHT]",
         help="A set of proteins; repeat it for several. A trajectory with its topology, a structure, an npz file, a file of mdCATH, or a folder: "
         "of structures, of npz files, of a simulation, of samples, or in the layout of ATLAS, mdCATH, cgdms or BioEmu's benchmarks. Of crystals: CIF, "
-        "POSCAR, extxyz, ASE database, JSON or CSV files of structures, or a folder of these. WEIGHT is the share of the samples drawn from it, 1 by "
+        "POSCAR, extxyz, ASE database, JSON or CSV files of structures, or a folder of these. Of adsorbates: files of frames (traj, extxyz), databases of the "
+        "Open Catalyst data (lmdb, aselmdb), or a folder of these. WEIGHT is the share of the samples drawn from it, 1 by "
         "default.",
         rich_help_panel=PANEL,
     ),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from equilibra.cli import adsorbate_input as adsorbates
-from equilibra.cli import crystal_design, guiding
+from equilibra.cli import adsorbate_relaxation, crystal_design, guiding
 from equilibra.cli import ligand_input as ligands
 from equilibra.cli.checks import at_least, one_of, writable
 from equilibra.cli.console import complain, say, table
@@ -48,7 +48,7 @@ EXAMPLE = (
     "Poses of a ligand in the pocket of another, with weights for the Boltzmann distribution of the Vina score:\n\n"
     "equilibra sample ligand receptor.pdb ligand.sdf --ref-ligand known.sdf -n 50 --energy vina -o poses/\n\n"
     "Carbon monoxide on platinum, with weights for the Boltzmann distribution of an energy:\n\n"
-    "equilibra sample adsorbate --slab 'Pt(111) 3x3x4' --adsorbate CO -n 200 --energy emt --temperature 500 -o co/\n\n"
+    "equilibra sample adsorbate --slab 'Pt(111) 3x3x4' --adsorbate CO -n 200 --energy emt --temperature 500 --relax emt -o co/\n\n"
     "Repeat the command to go on with an interrupted run; with a larger -n to draw more."
 )
 SAMPLERS = ("dpm2m", "heun", "euler", "sde", "sde2m")
@@ -205,6 +205,7 @@ def run(
     slab: adsorbates.Slab = None,
     adsorbate: adsorbates.Adsorbates = None,
     coverage: adsorbates.Coverage = 1,
+    relax_layers: adsorbate_relaxation.Layers = 0,
     judge: crystal_design.Judge = None,
     relax: crystal_design.Relax = None,
     training: crystal_design.Training = None,
@@ -217,7 +218,12 @@ def run(
     if domain != "adsorbate":
         refuse(
             domain,
-            {"--slab": (slab, ""), "--adsorbate": (adsorbate, ""), "--coverage": (coverage if coverage != 1 else None, "")},
+            {
+                "--slab": (slab, ""),
+                "--adsorbate": (adsorbate, ""),
+                "--coverage": (coverage if coverage != 1 else None, ""),
+                "--relax-layers": (relax_layers or None, ""),
+            },
         )
         if not source:
             raise InputError(
@@ -225,7 +231,8 @@ def run(
             )
     refuse(domain, _meaningless(domain, energy, features, chains, all_atom, side_chains, atoms))
     if domain != "crystal":
-        refuse(domain, {"--judge": (judge, ""), "--relax": (relax, ""), "--training": (training, "")})
+        refuse(domain, {"--judge": (judge, ""), "--training": (training, "")})
+        refuse(domain, {"--relax": (None if domain == "adsorbate" else relax, "")})
     for name, value in (
         ("-n", n),
         ("--steps", steps),
@@ -243,7 +250,11 @@ def run(
     given = {"--sampler": sampler, "--steps": steps, "--spacing": spacing, "--eta": eta, "--churn": churn}
     _check_weighting(energy, {"--levels": levels, "--smc": smc}, [name for name, value in given.items() if value is not None])
     labels = guiding.wanted_labels(label)
-    design = crystal_design.design_of(judge, relax, training, labels)
+    design: crystal_design.Design | adsorbate_relaxation.SiteRelaxation | None
+    if domain == "adsorbate":
+        design = adsorbate_relaxation.relaxation_of(relax, relax_layers)
+    else:
+        design = crystal_design.design_of(judge, relax, training, labels)
     guides = guiding.guide_texts(guide, guide_external, strength, uncorrected, energy, labels)
     one_of("sampler", sampler, SAMPLERS)
     one_of("spacing", spacing, SPACINGS)
@@ -356,9 +367,9 @@ def _check(
     batch_size: int | None,
     engine: str | None,
     guides: "list[GuideText] | None",
-    design: crystal_design.Design | None = None,
+    design: crystal_design.Design | adsorbate_relaxation.SiteRelaxation | None = None,
 ) -> Callable[[Any], object]:
-    """Returns what is checked of a system before anything is drawn: memory, the properties of guides, judges, and that the engine can place side chains."""
+    """Returns what is checked of a system before anything is drawn: memory, the properties of guides, judges, relaxations, and that the engine can place side chains."""
     from equilibra.systems.domain import domain
     from equilibra.systems.guides import ready_guides
 

@@ -11,6 +11,7 @@ import typer
 from equilibra.cli.console import Bar, bar, say, table
 
 if TYPE_CHECKING:
+    from equilibra.cli.adsorbate_relaxation import SiteRelaxation
     from equilibra.cli.crystal_design import Design
     from equilibra.systems.blocks import Progress
     from equilibra.systems.model import Model
@@ -18,13 +19,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Output:
-    """What is written of each system: `formats`, a page or none, the name of the `model` for it, the engine of side chains, or None, and what is added to crystals."""
+    """What is written of each system: `formats`, a page or none, the name of the `model` for it, the engine of side chains, or None, and what is added to crystals and adsorbates."""
 
     formats: list[str]
     report: bool
     model: str
     all_atom: str | None
-    design: "Design | None" = None
+    design: "Design | SiteRelaxation | None" = None
 
     @property
     def files(self) -> list[str]:
@@ -126,7 +127,7 @@ def _add_atoms(ctx: typer.Context, ensemble: Any, folder: Path, engine: str) -> 
 
 
 def _stale(folder: Path, output: Output) -> bool:
-    """Tells whether the all-atom files of a folder were made by another engine, or of fewer samples than there are; or crystals judged by others."""
+    """Tells whether the all-atom files of a folder were made by another engine, or of fewer samples than there are; or crystals or adsorbates judged or relaxed by others."""
     if output.design is not None:
         try:
             known = json.loads((folder / "ensemble.json").read_text(encoding="utf-8"))["provenance"]

@@ -26,6 +26,8 @@ EXAMPLE = (
     "equilibra train adsorbate --slab 'Pt(111) 3x3x4' --slab 'Cu(100) 3x3x4' --adsorbate O --adsorbate CO --energy emt -o runs/metals/\n\n"
     "equilibra train ligand receptor.pdb ligand.sdf --ref-ligand known.sdf --energy vina -o runs/pocket/\n\n"
     "equilibra train ligand --data complexes.csv -o runs/ligands/\n\n"
+    "equilibra train ligand --data md.xtc:complex.pdb --ligand-residue LIG -o runs/dynamics/\n\n"
+    "equilibra train ligand pockets.csv --energy vina --data complexes.csv -o runs/pockets/\n\n"
     "Repeat the command to go on with an interrupted run."
 )
 DEFAULT = TrainConfig()
@@ -43,7 +45,8 @@ def run(
     source: Annotated[
         str | None,
         typer.Argument(
-            help="With --energy: a peptide (ACE-ALA-NME), SMILES, or SDF, MOL or PDB file; by default the molecule of --topology.",
+            help="With --energy: a peptide (ACE-ALA-NME), SMILES, or SDF, MOL or PDB file; by default the molecule of --topology. Of ligands: a receptor, or a table (CSV) or "
+            "folder of complexes.",
             metavar="[SOURCE]",
         ),
     ] = None,
@@ -140,6 +143,9 @@ def run(
     residues: ligand_input.Residues = None,
     waters: ligand_input.Waters = False,
     keep_geometry: ligand_input.KeepGeometry = False,
+    data_share: ligand_input.DataShare = None,
+    ligand_residue: ligand_input.LigandResidue = None,
+    ligand_template: ligand_input.LigandTemplate = None,
 ) -> None:
     """Train a model on trajectories at equilibrium, with forces if there are any; on structures and trajectories of proteins; on crystal structures; or from an energy, without any data."""
     given = dict(locals())
@@ -165,7 +171,7 @@ def run(
     if domain == "ligand":
         ligand_training.run_ligand(ctx, given, config, sizes)
         return
-    for option in options.typed(ctx, (*ligand_input.OWN, "ligand")):
+    for option in options.typed(ctx, (*ligand_input.OWN, "ligand", "data_share", "ligand_residue", "ligand_template")):
         raise InputError(
             f"train: {option} has a meaning for ligands only; leave it out, or begin with `equilibra train ligand`"
         )

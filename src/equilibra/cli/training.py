@@ -165,8 +165,8 @@ def watch_energy(
     energy: str,
     train: Callable[[Callable[["EnergyProgress"], None]], "Model"],
 ) -> None:
-    """Runs a training of a molecule from an energy with its progress bar, and prints what each round found."""
-    if (out / "round-000.safetensors").is_file():
+    """Runs a training from an energy with its progress bar, and prints what each round found."""
+    if (out / "round-000.safetensors").is_file() or (out / "systems").is_dir():
         say(ctx, f"going on with '{out}'")
     start = time.monotonic()
     with bar(ctx, "training", 1.0) as shown:
@@ -174,11 +174,16 @@ def watch_energy(
         def progress(state: "EnergyProgress") -> None:
             if state.doing == "judged":
                 say(ctx, f"round {state.round + 1} of {state.rounds}: {_judged(state)}")
-            note = f"round {state.round + 1}/{state.rounds} {state.doing}, {state.calls:,} energy calls"
+            which = "" if state.system is None or state.systems == 1 else f" system {state.system + 1} of {state.systems}"
+            note = f"round {state.round + 1}/{state.rounds} {state.doing}{which}, {state.calls:,} energy calls"
             if state.loss is not None:
                 note += f", step {state.step:,}/{state.steps:,} loss {state.loss:.4f}"
             if state.ess is not None:
-                note += f", ESS {100 * state.ess:.1f} %, log Z {state.log_z}"
+                note += (
+                    f", mean ESS {100 * state.ess:.1f} %"
+                    if state.systems > 1
+                    else f", ESS {100 * state.ess:.1f} %, log Z {state.log_z}"
+                )
             shown.update(state.step, total=state.steps, note=note)
 
         model = train(progress)
@@ -187,7 +192,12 @@ def watch_energy(
     named = [source] if isinstance(source, str) else source
     command = shlex.join(["equilibra", "sample", model.domain, *named, "--model", str(out / "model"), "--energy", energy])
     say(ctx, f"sample it: {command}")
-    if (out / "walkers").is_dir() and model.domain == "ligand":
+    if (out / "systems.csv").is_file():
+        say(
+            ctx,
+            f"what the walkers themselves know: the poses in '{out / 'walkers'}', a folder for each number of '{out / 'systems.csv'}'",
+        )
+    elif (out / "walkers").is_dir() and model.domain == "ligand":
         say(ctx, f"what the walkers themselves know: the poses in '{out / 'walkers'}', and its clusters.csv")
     elif (out / "walkers").is_dir():
         say(
@@ -197,8 +207,9 @@ def watch_energy(
 
 
 def _judged(state: "EnergyProgress") -> str:
-    parts = [f"{state.calls:,} energy calls", f"ESS {100 * (state.ess or 0.0):.1f} % of the model's samples"]
-    parts.append(f"log Z {state.log_z}")
+    ess = f"{100 * (state.ess or 0.0):.1f} % of the model's samples"
+    parts = [f"{state.calls:,} energy calls"]
+    parts += [f"mean ESS of {state.systems} systems {ess}"] if state.systems > 1 else [f"ESS {ess}", f"log Z {state.log_z}"]
     if state.accepted is not None:
         parts.append(f"{100 * state.accepted:.0f} % of its proposals accepted")
     return ", ".join(parts)

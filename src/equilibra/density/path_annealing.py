@@ -11,6 +11,8 @@ lead from the model to the target, whose :math:`x_0` are samples of the Boltzman
 3. moves that leave :math:`\pi_{\lambda'}` invariant: the lower part of a path is drawn again by the model from the state at a noise level, and accepted with the probability
    :math:`\min(1, (w'/w)^{\lambda'})`. Near the clean end they repair stiff coordinates, from high noise they change the basin.
 
+Weights of paths and draws of kernels are all that is needed: fields may be on any Spaces whose noise has a density, such as R^n, SO(3), tori and products of them.
+
 The mean of W is an estimate of Z: unbiased for levels fixed beforehand, with a bias of the order of one over the size of the population for adaptive ones. It needs energies, no forces.
 
 References: Del Moral, Doucet and Jasra (2006), https://doi.org/10.1111/j.1467-9868.2006.00553.x; Wu et al. (2023), https://arxiv.org/abs/2306.17775
@@ -28,7 +30,7 @@ from equilibra.density.path_weights import (
     PathKernels,
     draw_kernel,
     draw_prior,
-    require_flat,
+    require_kernels,
 )
 from equilibra.diffusion.denoiser import Denoiser
 from equilibra.energies.resampling import conditional_effective_fraction, resample_groups
@@ -96,10 +98,10 @@ def anneal_paths(
 
     Raises:
         InputError: If an option is out of range.
-        SpaceError: If a moving field is not flat.
+        SpaceError: If the density of the noise of a moving field is not known.
         DivergenceError: If all weights vanish, an energy is not a number, or lambda = 1 is not reached.
     """
-    require_flat(denoiser.process, "annealing of paths")
+    require_kernels(denoiser.process)
     n = like.batch_size
     if n < 2 or moves < 0 or not 0.0 < conditional_ess < 1.0 or not 0.0 <= resample_below <= 1.0:
         raise InputError(

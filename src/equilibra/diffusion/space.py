@@ -334,7 +334,8 @@ class SO3(Space):
     def log_kernel(self, x0: Tensor, x: Tensor, variance: float, mask: Tensor | None) -> Tensor:  # noqa: D102
         angle = so3.angle(x.double() @ x0.double().transpose(-1, -2))
         density = igso3.log_density(angle, torch.full_like(angle, 0.5 * variance))
-        return masked(density[..., None], mask).flatten(1).sum(1) if mask is not None else density.flatten(1).sum(1)
+        density = density if mask is None else masked(density[..., None], mask)
+        return density.reshape(len(density), -1).sum(1)
 
     def prior(self, like: Tensor, sigma: Tensor, data_scale: float, mask: Tensor | None, *, generator: Generator) -> Tensor:
         """Draws uniform rotations; the largest noise must be wide enough for that to hold (sigma = 2.3, DiG's 1.65 in convention A, leaves 1e-4 nat per rotation)."""

@@ -109,6 +109,30 @@ def pulled_back(x: Tensor, forces: Tensor, tree: TorsionTree, centre: Tensor | N
     return total, torque, (axis * moment).sum(-1) - (carried * total[:, None]).sum(-1)
 
 
+def tangents(x: Tensor, tree: TorsionTree) -> Tensor:
+    r"""Returns how positions change with shift, turn and torsions: the Jacobian whose transpose `pulled_back` applies to forces.
+
+    .. math::
+        \frac{\partial x_i}{\partial s} = 1, \qquad \frac{\partial x_i}{\partial v} = [v \times (x_i - s)], \qquad
+        \frac{\partial x_i}{\partial \tau_k} = 1_{i \in M_k}\, a_k \times (x_i - p_k) - \sum_{j \in M_k} w_j\, a_k \times (x_j - p_k)
+
+    Arguments:
+        x: Positions (batch, atoms, 3).
+        tree: The bonds.
+
+    Returns:
+        Vectors (batch, 6 + torsions, atoms, 3): three of the shift, three of the turn about the global axes, and one of each torsion.
+    """
+    axes = torch.eye(3, dtype=x.dtype, device=x.device)[None, :, None]
+    shift = axes.expand(len(x), 3, x.shape[1], 3)
+    turn = torch.linalg.cross(shift, (x - tree.centre(x)[:, None])[:, None].expand_as(shift))
+    near, far = tree.ends(x)
+    arms = x[:, None] - far[:, :, None]
+    swing = torch.linalg.cross(_unit(far - near)[:, :, None].expand_as(arms), arms) * tree.moving[..., None].to(x.dtype)
+    carried = (swing * tree.weights.to(x.dtype)[:, None, :, None]).sum(2, keepdim=True)
+    return torch.cat([shift, turn, swing - carried], dim=1)
+
+
 def _unit(v: Tensor) -> Tensor:
     # padded bonds have no length, nor a direction
     return v / torch.sqrt((v * v).sum(-1, keepdim=True)).clamp(min=1e-12)

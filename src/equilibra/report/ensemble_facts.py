@@ -14,7 +14,7 @@ from equilibra.report.sections import ValidityRow
 from equilibra.systems.block_weights import finite, in_words, size_in_words, tail_in_words
 from equilibra.systems.ensemble import Ensemble
 
-_SHOWN_ELSEWHERE = ("timing", "path_weights", "guidance")
+_SHOWN_ELSEWHERE = ("timing", "path_weights", "guidance", "relaxed_sites")
 
 
 def is_weighted(ensemble: Ensemble) -> bool:

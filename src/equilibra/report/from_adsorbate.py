@@ -13,6 +13,7 @@ from equilibra.report.density_map_plot import HeightMap, plane_maps
 from equilibra.report.distributions import Distribution, distributions
 from equilibra.report.elements import CellLike, Element, Figure, Highlights, Table
 from equilibra.report.ensemble_facts import cost, is_weighted, limits, provenance, validity_rows, weighting
+from equilibra.report.guidance import guidance_elements, guided_properties
 from equilibra.report.page import Page
 from equilibra.report.sections import (
     card_elements,
@@ -92,6 +93,8 @@ def report_page(
         ("Where they are", _maps(ensemble, reference, label)),
         ("Structures", _structures(ensemble)),
         ("Weights", weight_elements(ensemble.log_weights if is_weighted(ensemble) else None, verdict, facts)),
+        ("Relaxed structures", _relaxed(ensemble)),
+        ("Guidance", guidance_elements(guided_properties(ensemble), ensemble.weights if is_weighted(ensemble) else None)),
         ("Distributions", _distributions(ensemble)),
         ("Anomalies", _anomalies(ensemble)),
         ("Validity", validity_elements(validity_rows(ensemble, _CRITERIA))),
@@ -154,6 +157,34 @@ def _structures(ensemble: AdsorbateEnsemble) -> list[Element]:
             "crystal",
         )
     ]
+
+
+def _relaxed(ensemble: AdsorbateEnsemble) -> list[Element]:
+    """Returns the table of relaxed structures, one of each site; nothing where none were."""
+    rows: Any = ensemble.provenance.get("relaxed_sites")
+    if not rows:
+        return []
+    head = [
+        "site",
+        "population",
+        "relaxed to",
+        "energy (eV)",
+        "above the lowest (eV)",
+        "slab moved (Å)",
+        "small forces",
+        "flags",
+    ]
+    cells: list[list[CellLike]] = []
+    for row in rows:
+        after, above = (None if row[key] is None else round(row[key], 4) for key in ("energy_after_ev", "above_lowest_ev"))
+        moved = None if row["slab_moved_a"] is None else round(row["slab_moved_a"], 3)
+        flags = ", ".join(row["flags"]) or "none"
+        small = "yes" if row["converged"] else "no"
+        cells.append([row["site"], share(row["population"]), row["relaxed_site"], after, above, moved, small, flags])
+    layers = ensemble.provenance.get("relaxed_layers", 0)
+    slab = f"the top {layers} layers of the slab free" if layers else "the slab held"
+    by = ensemble.provenance.get("relaxed_by")
+    return [Table(head, cells, f"The structure of each site that is shown above, relaxed by {by} with {slab}.")]
 
 
 def _distributions(ensemble: AdsorbateEnsemble) -> list[Element]:

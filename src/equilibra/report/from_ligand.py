@@ -120,13 +120,14 @@ def _modes(ensemble: LigandEnsemble) -> list[Element]:
         [
             cluster.number,
             cluster.poses,
-            f"{100 * cluster.population:.1f} ± {100 * cluster.error:.1f} %",
+            cluster.in_words(),
             "-" if cluster.free_energy is None else round(cluster.free_energy, 2),
             *([] if ensemble.rmsd is None else [round(float(ensemble.rmsd[cluster.best]), 2)]),
         ]
         for cluster in ensemble.clusters[: 2 * MOST_MODES]
     ]
-    note = "Poses within 2 Å of the best pose of a mode, in the frame of the receptor and up to symmetry, belong to it. Errors are those of independent poses."
+    units = "independent poses" if ensemble.populations() is None else "whole populations, whose poses are relatives"
+    note = f"Poses within 2 Å of the best pose of a mode, in the frame of the receptor and up to symmetry, belong to it. Errors are a bootstrap of {units}."
     return [view, Table(head, rows, note)]
 
 

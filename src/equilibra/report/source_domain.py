@@ -81,9 +81,9 @@ def _looks_like_a_protein(source: Any) -> bool:
         return True
     if not path.is_file() or Path(name).suffix not in _TOPOLOGIES:
         return False
+    from equilibra.data.some_atoms import first_frame
     from equilibra.systems.protein.alphabet import letter_of
     from equilibra.systems.protein.system import MIN_LENGTH
-    from equilibra.systems.protein.trajectory import first_frame
 
     try:
         topology = first_frame(path)

@@ -36,24 +36,37 @@ def gyration(positions: Positions, weights: Tensor | None = None) -> Maker:
     return lambda _: Property("radius-of-gyration", compute, "Å")
 
 
-def distance(positions: Positions, index: Callable[[str], int]) -> Maker:
+def distance(
+    positions: Positions, index: Callable[[str], int], between: Callable[[Tensor, int, int], Tensor] = size.distance
+) -> Maker:
     """Returns the maker of the distance, in Å, of two of the positions.
 
     Arguments:
         positions: Gives the positions.
         index: Returns the number, from 0, of the item that a text such as `12` names; it raises `InputError` where there is none.
+        between: Returns the distances (batch,) of two items, by their numbers, of positions (batch, items, 3); that of nearest images where there are several.
     """
 
     def make(argument: str) -> Property:
-        names = [text.strip() for text in argument.split(",")]
-        if len(names) != 2 or not all(names):
-            raise InputError(f"distance: got '{argument}', expected two numbers such as distance:3,17")
-        i, j = map(index, names)
-        if i == j:
-            raise InputError(f"distance: got '{argument}', expected two different numbers")
-        return Property(f"distance:{','.join(names)}", lambda state: size.distance(positions(state), i, j), "Å")
+        i, j, name = pair_of("distance", argument, index)
+        return Property(name, lambda state: between(positions(state), i, j), "Å")
 
     return make
+
+
+def pair_of(kind: str, argument: str, index: Callable[[str], int]) -> tuple[int, int, str]:
+    """Returns the numbers, from 0, of the two different items that an argument such as `3,17` names, and the name of the property of that kind with it.
+
+    Raises:
+        InputError: If it names no two items.
+    """
+    names = [text.strip() for text in argument.split(",")]
+    if len(names) != 2 or not all(names):
+        raise InputError(f"{kind}: got '{argument}', expected two numbers such as {kind}:3,17")
+    i, j = map(index, names)
+    if i == j:
+        raise InputError(f"{kind}: got '{argument}', expected two different numbers")
+    return i, j, f"{kind}:{','.join(names)}"
 
 
 def find_property(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from equilibra.nn.surface import POSITIONS
 from equilibra.sampling.choose import SamplerConfig
 from equilibra.sampling.grid import GridConfig
 from equilibra.systems.adsorbate.domain import elements, identifier
+from equilibra.systems.adsorbate.lmdb_files import SUFFIXES, read_lmdb
 from equilibra.systems.adsorbate.network import adsorbate_denoiser, adsorbate_network_config, adsorbate_process
 from equilibra.systems.adsorbate.species import Adsorbate, molecules_of
 from equilibra.systems.adsorbate.system import AdsorbateSystem
@@ -34,7 +36,8 @@ TUNING = dataclasses.replace(
 )
 """How models of adsorbates are trained further by default."""
 
-_SUFFIXES = (".traj", ".extxyz", ".xyz")
+_SUFFIXES = (".traj", ".extxyz", ".xyz", *SUFFIXES)
+_SHOWN = 3  # trajectories that a warning names
 _STILL = 1e-3  # Å by which atoms of a slab that is held may differ between frames
 
 
@@ -43,7 +46,8 @@ class AdsorbateEntry:
     """One set of trajectories in a training.
 
     Attributes:
-        data: A file of frames that ASE reads (traj, extxyz), or a folder of such files, each of one slab with an adsorbate on it, told by tags (see `read_slab`).
+        data: A file of frames that ASE reads (traj, extxyz), each of one slab with an adsorbate on it, told by tags (see `read_slab`); a database in the form of the Open Catalyst
+            data (lmdb, aselmdb) with any number of these; or a folder of such files.
         weight: Share of the samples that are drawn from it, relative to the other sets.
 
     Raises:
@@ -58,27 +62,53 @@ class AdsorbateEntry:
             raise ConfigError(f"weight: got {self.weight}, expected a positive number")
 
 
-def read_trajectory(path: Path, temperature: float | None) -> list[Conformations]:
+def read_trajectories(path: Path, temperature: float | None) -> list[Conformations]:
     """Reads the frames of a file, those of one slab together.
 
-    A slab that moves between frames is told to the network as it is in each frame: the adsorbate's distribution is conditional on it.
+    A slab that moves between frames is told to the network as it is in each frame: the adsorbate's distribution is conditional on it. Of a database, trajectories that cannot be
+    used are left out; a warning names the first of them.
 
     Arguments:
-        path: File of frames.
+        path: File of frames of one system, or database of many (`read_lmdb`).
         temperature: Temperature of frames at equilibrium, in K, by which their forces are reduced; None where there is none, as of relaxations.
 
     Raises:
         InputError: If the file cannot be read, or a frame has no adsorbate that tags tell.
+        MissingDependencyError: If a database needs a package that is not installed.
     """
+    if path.suffix.lower() in SUFFIXES:
+        return _of_database(path, temperature)
     import ase.io
-
-    from equilibra.systems.adsorbate.slab import adsorbed_atoms, read_slab
 
     try:
         frames: Any = ase.io.read(path, index=":")
     except Exception as error:
         # readers raise whatever their own code stumbles over
         raise InputError(f"'{path}' cannot be read: {type(error).__name__}: {error}") from error
+    return _conformations(frames, f"'{path}'", path.stem, temperature)
+
+
+def _of_database(path: Path, temperature: float | None) -> list[Conformations]:
+    problems: list[InputError] = []
+    found: list[Conformations] = []
+    for name, frames in read_lmdb(path).items():
+        try:
+            found += _conformations(frames, name, name, temperature)
+        except InputError as error:
+            problems.append(error)
+    if not found:
+        raise problems[0]
+    if problems:
+        shown = "; ".join(str(problem) for problem in problems[:_SHOWN])
+        more = f"; and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
+        logging.getLogger(__name__).warning("%d trajectories were left out: %s%s", len(problems), shown, more)
+    return found
+
+
+def _conformations(frames: Sequence[Any], where: str, called: str, temperature: float | None) -> list[Conformations]:
+    """Returns the frames of one trajectory, those of one slab together."""
+    from equilibra.systems.adsorbate.slab import adsorbed_atoms, read_slab
+
     groups: list[tuple[AdsorbateSystem, list[np.ndarray], list[np.ndarray | None]]] = []
     order: list[int] = []
     species: list[Adsorbate] = []
@@ -86,7 +116,7 @@ def read_trajectory(path: Path, temperature: float | None) -> list[Conformations
         slab, on_it = read_slab(atoms)
         if on_it is None:
             raise InputError(
-                f"'{path}': frame {index} has no adsorbate that its tags tell (2 for adsorbed atoms on a surface of 1)"
+                f"{where}: frame {index} has no adsorbate that its tags tell (2 for adsorbed atoms on a surface of 1)"
             )
         if not species:
             # the molecules of the last frame are the ones that were meant: relaxations may start from anything
@@ -95,11 +125,11 @@ def read_trajectory(path: Path, temperature: float | None) -> list[Conformations
             species, order = [item for item, _ in found], [atom for _, members in found for atom in members]
         if sorted(order) != list(range(len(on_it))):
             raise InputError(
-                f"'{path}': frame {index} has {len(on_it)} adsorbed atoms, and the last one {len(order)}; expected one system"
+                f"{where}: frame {index} has {len(on_it)} adsorbed atoms, and the last one {len(order)}; expected one system"
             )
         known = next((group for group in groups if _same_slab(group[0].slab, slab)), None)
         if known is None:
-            name = f"{','.join(item.name for item in species)}@{path.stem}"
+            name = f"{','.join(item.name for item in species)}@{called}"
             known = (AdsorbateSystem.of(slab, species, name=name, whole=True), [], [])
             groups.append(known)
         known[1].append(on_it.positions[order])
@@ -213,7 +243,7 @@ def _read(entries: Sequence[AdsorbateEntry], temperature: float | None) -> tuple
     conformations: list[Conformations] = []
     weights: list[float] = []
     for entry in entries:
-        found = [item for path in _files(entry.data) for item in read_trajectory(path, temperature)]
+        found = [item for path in _files(entry.data) for item in read_trajectories(path, temperature)]
         total = sum(len(item) for item in found)
         conformations += found
         weights += [entry.weight * len(item) / total for item in found]

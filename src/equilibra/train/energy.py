@@ -52,6 +52,8 @@ class EnergyProgress:
         elbo: Lower bound of log Z, likewise.
         eubo: Upper bound of log Z, likewise.
         accepted: Accepted share of the model's proposals, likewise.
+        system: Of a training of several systems, which of them is at hand, from 0; None where it is all.
+        systems: How many there are. Of several, shares are means over them, and log Z is not told.
     """
 
     round: int
@@ -65,6 +67,8 @@ class EnergyProgress:
     elbo: float | None = None
     eubo: float | None = None
     accepted: float | None = None
+    system: int | None = None
+    systems: int = 1
 
     @property
     def log_z(self) -> str:

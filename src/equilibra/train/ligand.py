@@ -1,16 +1,19 @@
-"""Training of ligands in pockets from complexes: receptors with ligands in their places."""
+"""Training of ligands in pockets from complexes: receptors with ligands in their places, as they are or as molecular dynamics moves them."""
 
 from __future__ import annotations
 
 import dataclasses
+import json
 import logging
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
 
+from equilibra.atomic import write_text
 from equilibra.data.conformations import ConformationData, Conformations
 from equilibra.diffusion.space import Torus
 from equilibra.errors import ConfigError, InputError
@@ -18,10 +21,12 @@ from equilibra.sampling.choose import SamplerConfig
 from equilibra.sampling.grid import GridConfig
 from equilibra.systems.card import Card
 from equilibra.systems.ligand.domain import elements, identifier
+from equilibra.systems.ligand.ensemble import LigandEnsemble
 from equilibra.systems.ligand.inputs import ligand_systems
 from equilibra.systems.ligand.network import ligand_denoiser, ligand_network_config, ligand_process, network_values
 from equilibra.systems.ligand.poses import pose_state
 from equilibra.systems.ligand.system import CONFORMER, REFERENCE, SHIFT, TORSIONS, TURN, LigandSystem
+from equilibra.systems.ligand.trajectory import ComplexTrajectory, LigandTrajectory, read_ligand_trajectory
 from equilibra.systems.model import Model
 from equilibra.systems.scope import Scope
 from equilibra.train.config import FINE_TUNING, TrainConfig
@@ -62,6 +67,71 @@ _STREAM = 0x504F5345
 _SHOWN = 3
 
 
+@dataclass(frozen=True, eq=False)
+class LigandSources:
+    """What a model of ligands is trained on.
+
+    Attributes:
+        systems: Complexes with one pose.
+        trajectories: Complexes with the poses of molecular dynamics.
+    """
+
+    systems: Sequence[LigandSystem]
+    trajectories: Sequence[LigandTrajectory]
+
+    @classmethod
+    def read(cls, sources: Sequence[Any]) -> LigandSources:
+        """Reads complexes and trajectories. Bad records are left out; a warning names the first of them.
+
+        Arguments:
+            sources: `ComplexTrajectory`s, and what `ligand_systems` reads.
+
+        Raises:
+            InputError: If nothing can be used, or a trajectory cannot be read.
+        """
+        moving = [read_ligand_trajectory(source) for source in sources if isinstance(source, ComplexTrajectory)]
+        others = [source for source in sources if not isinstance(source, ComplexTrajectory)]
+        return cls(complex_systems(others) if others or not moving else [], moving)
+
+    @property
+    def all_systems(self) -> list[LigandSystem]:
+        """The systems of both, those with one pose first."""
+        return [*self.systems, *(each.system for each in self.trajectories)]
+
+    def data(self, *, seed: int = 0) -> ConformationData:
+        """Makes training batches, in which all complexes count the same.
+
+        Poses of complexes come with the geometry that they have, and fitted to bonds, angles and rings made anew, as samples have them; those of trajectories as they were fitted.
+
+        Arguments:
+            seed: Seed of the places of the boxes about complexes with one pose.
+        """
+        entries = [_complex(system, number, seed) for number, system in enumerate(self.systems)]
+        for each in self.trajectories:
+            fields = {name: value.float() for name, value in each.state.fields.items()}
+            entries.append(Conformations(each.system, fields, whole=WHOLE))
+        return ConformationData(entries, bucket=BUCKET, weights=[1.0] * len(entries), spaces=SPACES)
+
+    def save(self, folder: Path) -> None:
+        """Writes for each trajectory, to a folder of its number, the input to sample it with, the ensemble of its poses, and how well its frames fit."""
+        for number, each in enumerate(self.trajectories):
+            own = folder / f"{number:03d}"
+            poses = LigandEnsemble.from_frames(each.system, each.positions, provenance={"kind": "frames of a trajectory"})
+            if len(poses):
+                poses.save(own / "poses", formats=("npz",))
+            write_text(own / "receptor.pdb", each.texts[0])
+            write_text(own / "ligand.sdf", each.texts[1])
+            write_text(own / "fit.json", json.dumps(each.numbers(), indent=2) + "\n")
+
+    def in_words(self) -> str:
+        """Returns how much there is of both."""
+        frames = sum(int(each.used.sum()) for each in self.trajectories)
+        one, moving = len(self.systems), len(self.trajectories)
+        parts = [f"{one} complex{'es' * (one != 1)}"] if one or not moving else []
+        parts += [f"{frames:,} frames of {moving} trajector{'y' if moving == 1 else 'ies'}"] if moving else []
+        return " and ".join(parts)
+
+
 def complex_systems(sources: Sequence[Any]) -> list[LigandSystem]:
     """Reads the complexes of some sources, each with the pose of its ligand. Bad records are left out; a warning names the first of them.
 
@@ -93,28 +163,19 @@ def complex_systems(sources: Sequence[Any]) -> list[LigandSystem]:
     return kept
 
 
-def complex_data(systems: Sequence[LigandSystem], *, seed: int = 0) -> ConformationData:
-    """Makes training batches of complexes: each pose with the geometry that it has, and fitted to bonds, angles and rings made anew, as samples have them.
-
-    Arguments:
-        systems: Complexes with poses.
-        seed: Seed of the places of the boxes.
-    """
-    entries = []
-    for number, system in enumerate(systems):
-        assert system.pose is not None
-        generator = torch.Generator().manual_seed(int(np.random.SeedSequence([seed, number, _STREAM]).generate_state(1)[0]))
-        fields: dict[str, list[torch.Tensor]] = {}
-        for copy in range(COPIES):
-            state = pose_state(system, system.pose[None], fitted=copy % 2 == 1)
-            offset = OFFSET * torch.randn(3, generator=generator, dtype=torch.float64)
-            reference = state.fields[REFERENCE].double().clone()
-            reference[:, len(system.torsions.heavy) :] -= offset
-            moved = state.replace(**{SHIFT: state.fields[SHIFT] - offset, REFERENCE: reference})
-            for name, value in moved.fields.items():
-                fields.setdefault(name, []).append(value.float())
-        entries.append(Conformations(system, {name: torch.cat(parts) for name, parts in fields.items()}, whole=WHOLE))
-    return ConformationData(entries, bucket=BUCKET, weights=[1.0] * len(entries), spaces=SPACES)
+def _complex(system: LigandSystem, number: int, seed: int) -> Conformations:
+    assert system.pose is not None
+    generator = torch.Generator().manual_seed(int(np.random.SeedSequence([seed, number, _STREAM]).generate_state(1)[0]))
+    fields: dict[str, list[torch.Tensor]] = {}
+    for copy in range(COPIES):
+        state = pose_state(system, system.pose[None], fitted=copy % 2 == 1)
+        offset = OFFSET * torch.randn(3, generator=generator, dtype=torch.float64)
+        reference = state.fields[REFERENCE].double().clone()
+        reference[:, len(system.torsions.heavy) :] -= offset
+        moved = state.replace(**{SHIFT: state.fields[SHIFT] - offset, REFERENCE: reference})
+        for name, value in moved.fields.items():
+            fields.setdefault(name, []).append(value.float())
+    return Conformations(system, {name: torch.cat(parts) for name, parts in fields.items()}, whole=WHOLE)
 
 
 def shift_scale(data: ConformationData) -> float:
@@ -130,7 +191,7 @@ def scope_of(systems: Sequence[LigandSystem]) -> Scope:
 
 
 def train_ligand(
-    sources: Sequence[Any],
+    sources: Sequence[Any] | LigandSources,
     folder: str | Path,
     config: TrainConfig | None = None,
     *,
@@ -143,8 +204,8 @@ def train_ligand(
     """Trains a model on complexes, from random weights; the same call goes on with an interrupted run.
 
     Arguments:
-        sources: Complexes: what `ligand_systems` reads, or systems with poses.
-        folder: Run folder; the model is written to `folder/model`.
+        sources: Complexes and trajectories: what `LigandSources.read` takes, or what it made.
+        folder: Run folder; the model is written to `folder/model`, what belongs to trajectories to `folder/complexes`.
         config: How to train, by default `DEFAULT`; networks of ligands are never compiled.
         name: Name of the model.
         network: Changes of the network's size, by the names of `LigandNetworkConfig`.
@@ -158,8 +219,8 @@ def train_ligand(
         DivergenceError: If training diverges; the last good checkpoint is kept.
     """
     config = dataclasses.replace(config or DEFAULT, compile=False)
-    data = complex_data(complex_systems(sources), seed=config.seed)
-    systems = [cast(LigandSystem, entry.system) for entry in data.entries]
+    given = sources if isinstance(sources, LigandSources) else LigandSources.read(sources)
+    data = given.data(seed=config.seed)
     network_config = ligand_network_config(**(network or {}))
     model = Model(
         name=name,
@@ -167,15 +228,17 @@ def train_ligand(
         denoiser=ligand_denoiser(ligand_process(shift_scale(data)), network_config, seed=config.seed),
         network=network_values(network_config),
         sampler=sampler or SAMPLER,
-        scope=scope_of(systems),
-        card=card or _card(f"Trained on {len(systems)} complexes."),
+        scope=scope_of(given.all_systems),
+        card=card or _card(f"Trained on {given.in_words()}."),
     )
-    return fit(model, data, Path(folder), config, progress)
+    made = fit(model, data, Path(folder), config, progress)
+    given.save(Path(folder) / "complexes")
+    return made
 
 
 def fine_tune_ligand(
     model: Model,
-    sources: Sequence[Any],
+    sources: Sequence[Any] | LigandSources,
     folder: str | Path,
     config: TrainConfig | None = None,
     *,
@@ -186,7 +249,7 @@ def fine_tune_ligand(
 
     Arguments:
         model: Where to start.
-        sources: Complexes; to keep what the model knows, its own data may be among them.
+        sources: Complexes and trajectories; to keep what the model knows, its own data may be among them.
         folder: Run folder; the new model is written to `folder/model`.
         config: How to train; by default a tenth of a full training at a third of its learning rate.
         name: Name of the new model; by default that of the old one with `-tuned`.
@@ -202,17 +265,19 @@ def fine_tune_ligand(
     start = starting_model(model, "ligand", None)
     if start.denoiser.parametrisation == "energy":
         raise ConfigError(f"fine-tune: '{model.name}' has a conservative network, which ligands do not have")
-    data = complex_data(complex_systems(sources), seed=config.seed)
-    systems = [cast(LigandSystem, entry.system) for entry in data.entries]
-    scope = scope_of(systems)
+    given = sources if isinstance(sources, LigandSources) else LigandSources.read(sources)
+    data = given.data(seed=config.seed)
+    scope = scope_of(given.all_systems)
     scope = dataclasses.replace(
         scope,
         systems=tuple(sorted({*scope.systems, *model.scope.systems})),
         elements=tuple(sorted({*scope.elements, *model.scope.elements})),
         transferable=scope.transferable or model.scope.transferable,
     )
-    copy = tuned(start, name=name, scope=scope, card=_card(f"{model.name}, trained further on {len(systems)} complexes."))
-    return fit(copy, data, Path(folder), config, progress, start=model.sha256)
+    copy = tuned(start, name=name, scope=scope, card=_card(f"{model.name}, trained further on {given.in_words()}."))
+    made = fit(copy, data, Path(folder), config, progress, start=model.sha256)
+    given.save(Path(folder) / "complexes")
+    return made
 
 
 def _card(summary: str) -> Card:

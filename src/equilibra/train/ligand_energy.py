@@ -1,36 +1,39 @@
-"""Training of a ligand in a pocket from an energy function: no complex is needed."""
+"""Training of ligands in pockets from an energy function: no complex is needed."""
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
-from torch import Tensor
 
+from equilibra.atomic import write_text
 from equilibra.energies.energy import Energy, ReducedEnergy
 from equilibra.errors import ConfigError, InputError
+from equilibra.run_folder import claim
 from equilibra.sampling.choose import SamplerConfig
 from equilibra.state import State
 from equilibra.systems.card import Card
-from equilibra.systems.ligand.domain import identifier
-from equilibra.systems.ligand.energy import ligand_energy
+from equilibra.systems.ligand.energy import ENERGIES, ligand_energy
 from equilibra.systems.ligand.engine import PoseEnergy, PosePacking, pose_moves
-from equilibra.systems.ligand.ensemble import LigandEnsemble
+from equilibra.systems.ligand.ensemble import WALKERS, LigandEnsemble
 from equilibra.systems.ligand.inputs import ligand_systems
 from equilibra.systems.ligand.network import ligand_denoiser, ligand_network_config, ligand_process, network_values
 from equilibra.systems.ligand.poses import pose_positions, pose_state, random_state
 from equilibra.systems.ligand.system import SHIFT, LigandSystem
 from equilibra.systems.model import Model
-from equilibra.systems.scope import Scope
 from equilibra.train.config import TrainConfig
-from equilibra.train.energy import EnergyTraining, Progress, log_z_words
+from equilibra.train.energies import EnergiesTraining, digest_of
+from equilibra.train.energy import EnergyTraining, Progress
 from equilibra.train.energy_config import EnergyConfig
 from equilibra.train.energy_objective import make_objective
-from equilibra.train.ligand import DEFAULT, SAMPLER
+from equilibra.train.fit import data_digest
+from equilibra.train.ligand import DEFAULT, SAMPLER, LigandSources, scope_of, shift_scale
+from equilibra.train.ligand_card import energy_card, systems_table
 
 LIGAND = EnergyConfig(
     rounds=4,
@@ -51,6 +54,9 @@ LIGAND = EnergyConfig(
 OBJECTIVES = ("anneal", "tsm")
 """Objectives that poses can be trained with."""
 
+KNOWN_SHARE = 0.3
+"""Share of the training batches that are known complexes, where there are any, by default."""
+
 STARTS = 64
 """Poses to start from, anywhere in the box; half of them are the known pose where there is one."""
 
@@ -69,30 +75,37 @@ def train_ligand_on_energy(
     network: dict[str, int] | None = None,
     weights: Model | None = None,
     from_pose: bool = False,
+    known: Sequence[Any] | LigandSources = (),
+    known_share: float = KNOWN_SHARE,
     sampler: SamplerConfig | None = None,
     card: Card | None = None,
     progress: Progress = lambda state: None,
 ) -> Model:
-    """Trains a model of one ligand in one pocket from its energy; the same call goes on with an interrupted run.
+    """Trains a model of one or many ligands in their pockets from their energy; the same call goes on with an interrupted run.
+
+    Of one ligand, `folder` holds the rounds and the poses of the lowest temperature of the parallel tempering, in `folder/walkers`: an ensemble of its own, to compare the model
+    with. Of many, or with known complexes, the rounds of each are in `folder/systems/NNN`, its poses in `folder/walkers/NNN`, and `folder/systems.csv` tells which is which, and how
+    well the model knows each.
 
     Arguments:
-        source: What `ligand_systems` reads as one system, or a system.
-        folder: Run folder; the model is written to `folder/model`, and the poses of the lowest temperature of the parallel tempering to `folder/walkers`: an ensemble
-            of its own, to compare the model with.
-        energy: A name of `ENERGIES`, or an energy in eV and Å with the atoms of the system.
+        source: What `ligand_systems` reads: one ligand, many, or systems.
+        folder: Run folder; the model is written to `folder/model`.
+        energy: A name of `ENERGIES`; of one ligand also an energy in eV and Å with the atoms of the system.
         config: Where poses come from; `LIGAND` by default.
         train: How to train.
         name: Name of the model.
         temperature: Temperature that the model is meant for, in K; the lowest of the ladder.
         network: Changes of the network's size.
         weights: A model of ligands whose network training starts from, of the same size; random weights by default.
-        from_pose: Start half of the walkers from the known pose of the system.
+        from_pose: Start half of the walkers from the known pose of each system.
+        known: Complexes and trajectories to learn from besides, by score matching: what `train_ligand` takes.
+        known_share: Share of the training batches that are of these.
         sampler: The model's default sampler.
         card: Its card.
         progress: Told how far it is.
 
     Raises:
-        InputError: If the system, the energy or the starting weights cannot be used.
+        InputError: If a system, the energy, the complexes or the starting weights cannot be used.
         ConfigError: If the objective is not for poses.
         CheckpointError: If the folder holds another run.
         DivergenceError: If training diverges; the last good checkpoint is kept.
@@ -101,35 +114,50 @@ def train_ligand_on_energy(
     train = dataclasses.replace(DEFAULT if train is None else train, compile=False)
     if config.objective not in OBJECTIVES:
         raise ConfigError(f"objective: '{config.objective}' is for positions; poses are trained with {' or '.join(OBJECTIVES)}")
-    systems = ligand_systems(source)
-    if len(systems) != 1:
-        raise InputError(f"training from an energy: got {len(systems)} ligands, expected one")
-    system, folder = systems[0], Path(folder)
-    potential = ligand_energy(system, energy) if isinstance(energy, str) else energy
-    packing = PosePacking(system)
-    reduced = ReducedEnergy.at(PoseEnergy(potential, packing), temperature)
-    starts = packing.array(start_poses(system, train.seed, from_pose=from_pose))
-    training = EnergyTraining(
-        system.features,
-        reduced,
-        config,
-        train,
-        folder,
-        packing=packing,
-        moves=pose_moves(packing, step=config.step, leapfrog=config.leapfrog),
-    )
+    systems, folder = ligand_systems(source), Path(folder)
+    if len(systems) > 1 and not isinstance(energy, str):
+        raise InputError(f"training from an energy: got {len(systems)} ligands and the energy of one; name one of {ENERGIES}")
+    others = known if isinstance(known, LigandSources) else LigandSources.read(known) if known else None
+    data = None if others is None else others.data(seed=train.seed)
+    alone = len(systems) == 1 and data is None
+    places = [folder if alone else folder / "systems" / f"{number:03d}" for number in range(len(systems))]
+    potentials = [ligand_energy(system, energy) if isinstance(energy, str) else energy for system in systems]
+    trainings = [
+        _training(system, potential, config, train, place, temperature)
+        for system, potential, place in zip(systems, potentials, places, strict=True)
+    ]
+    starts = [PosePacking(system).array(start_poses(system, train.seed, from_pose=from_pose)) for system in systems]
     network_config = ligand_network_config(**{"conditions": int(config.rungs > 1), **(network or {})})
-    identity = {
-        "kind": "training of a ligand from its energy",
+    identities = [
+        {
+            "kind": "training of a ligand from its energy",
+            "name": name,
+            "system": system.digest,
+            "potential": potential.name,
+            "network": dataclasses.asdict(network_config),
+            "start": hashlib.sha256(np.ascontiguousarray(start.numpy()).tobytes()).hexdigest(),
+            **({} if weights is None else {"weights": weights.sha256}),
+        }
+        for system, potential, start in zip(systems, potentials, starts, strict=True)
+    ]
+    together: dict[str, Any] = {
         "name": name,
-        "system": system.digest,
-        "potential": potential.name,
+        "systems": digest_of([system.digest for system in systems]),
+        "potential": potentials[0].name,
+        "temperature": temperature,
         "network": dataclasses.asdict(network_config),
-        "start": hashlib.sha256(np.ascontiguousarray(starts.numpy()).tobytes()).hexdigest(),
         **({} if weights is None else {"weights": weights.sha256}),
+        **({} if data is None else {"known": data_digest(data), "known_share": known_share}),
     }
-    training.first_round(starts, identity=identity, progress=progress)
-    process = ligand_process(_scale(packing, training.buffer.rung(0)[0]))
+    many = None if alone else EnergiesTraining(trainings, folder, known=data, share=known_share)
+    if many is None:
+        trainings[0].first_round(starts[0], identity=identities[0], progress=progress)
+    else:
+        claim(folder, {"kind": "training of ligands from their energies", **together})
+        many.first_round(starts, identities=identities, progress=progress)
+    squares = [_mean_square(one) for one in trainings]
+    scales = [float(np.sqrt(np.mean(squares))), *([] if data is None else [shift_scale(data)])]
+    process = ligand_process(max(round(max(scales), 3), 0.5))
 
     def make(kind: Any) -> Any:
         denoiser = ligand_denoiser(process, network_config, parametrisation=kind, seed=train.seed)
@@ -137,26 +165,55 @@ def train_ligand_on_energy(
             _take(denoiser.network, weights)
         return denoiser
 
-    denoiser, objective = make_objective(config, train, reduced, make)
-    run = training.run(denoiser, objective=objective, progress=progress)
-    last, hottest = run.rounds[-1], temperature * (config.hottest if config.rungs > 1 else 1.0)
+    denoiser, objective = make_objective(config, train, trainings[0].reduced, make)
+    if many is None:
+        one = trainings[0].run(denoiser, objective=objective, progress=progress)
+        averaged, calls, last = one.weights, one.calls, [one.rounds[-1]]
+    else:
+        run = many.run(denoiser, identity=together, objective=objective, progress=progress)
+        averaged, calls, last = run.weights, run.calls, [rounds[-1] for rounds in run.rounds]
+    hottest = temperature * (config.hottest if config.rungs > 1 else 1.0)
+    seen = [*systems, *([] if others is None else others.all_systems)]
     model = Model(
         name=name,
         domain="ligand",
         denoiser=denoiser,
         network=network_values(network_config),
         sampler=sampler or SAMPLER,
-        scope=Scope(
-            systems=(identifier(system),),
-            elements=tuple(sorted({atom.GetAtomicNum() for atom in system.mol.GetAtoms()})),
+        scope=dataclasses.replace(
+            scope_of(seen),
             temperature=temperature,
             temperatures=(temperature, hottest) if config.rungs > 1 else None,
         ),
-        card=card or _card(system, potential, temperature, hottest, run.calls, last),
+        card=card
+        or energy_card(
+            systems, potentials[0].name, (temperature, hottest), calls, last, "" if others is None else others.in_words()
+        ),
     )
-    walkers_of(system, training, temperature=temperature).save(folder / "walkers")
-    averaged = {key.removeprefix("network."): value for key, value in run.weights.items() if key.startswith("network.")}
-    return model.with_weights(averaged).save(folder / "model")
+    for number, (system, training) in enumerate(zip(systems, trainings, strict=True)):
+        walkers = walkers_of(system, training, temperature=temperature)
+        walkers.save(folder / "walkers" if alone else folder / "walkers" / f"{number:03d}")
+    if others is not None:
+        others.save(folder / "complexes")
+    if not alone:
+        write_text(folder / "systems.csv", systems_table(systems, last))
+    network_weights = {key.removeprefix("network."): value for key, value in averaged.items() if key.startswith("network.")}
+    return model.with_weights(network_weights).save(folder / "model")
+
+
+def _training(
+    system: LigandSystem, potential: Energy, config: EnergyConfig, train: TrainConfig, folder: Path, temperature: float
+) -> EnergyTraining:
+    packing = PosePacking(system)
+    return EnergyTraining(
+        system.features,
+        ReducedEnergy.at(PoseEnergy(potential, packing), temperature),
+        config,
+        train,
+        folder,
+        packing=packing,
+        moves=pose_moves(packing, step=config.step, leapfrog=config.leapfrog),
+    )
 
 
 def start_poses(system: LigandSystem, seed: int, *, from_pose: bool = False) -> State:
@@ -190,16 +247,17 @@ def walkers_of(system: LigandSystem, training: EnergyTraining, *, temperature: f
         energies=u.numpy() * training.reduced.kt,
         blocks=walker,
         provenance={
-            "kind": "walkers of a training from an energy",
+            "kind": WALKERS,
             "temperature_k": temperature,
             "energy": training.reduced.energy.name,
         },
     )
 
 
-def _scale(packing: PosePacking, x: Tensor) -> float:
-    shift = packing.numbers.split(x)[SHIFT].double()
-    return max(round(float(shift.square().mean().sqrt()), 3), 0.5)
+def _mean_square(training: EnergyTraining) -> float:
+    """Returns the mean square of the shift per axis at the lowest temperature, in Å²."""
+    packing = cast(PosePacking, training.packing)
+    return float(packing.numbers.split(training.buffer.rung(0)[0])[SHIFT].double().square().mean())
 
 
 def _take(network: torch.nn.Module, model: Model) -> None:
@@ -211,13 +269,3 @@ def _take(network: torch.nn.Module, model: Model) -> None:
             f"weights: the network of '{model.name}' is of another kind or size; choose the same with --network, or leave it out"
         )
     network.load_state_dict(dict(other), strict=False)
-
-
-def _card(system: LigandSystem, energy: Energy, temperature: float, hottest: float, calls: int, last: dict[str, Any]) -> Card:
-    span = f"{temperature:g} K" if hottest == temperature else f"{temperature:g} to {hottest:g} K"
-    return Card(
-        summary=f"{system.name} in its pocket, trained from the energy '{energy.name}' at {span} with {calls:,} energy calls.",
-        not_good_for="Any other ligand, pocket or energy. Binding modes that the parallel tempering of its training did not reach are missing.",
-        data=f"Own samples of the energy. At the end the ESS of {last['path_samples']} samples was {100 * last['ess']:.1f} %, and log Z "
-        f"{log_z_words(last['elbo'], last['eubo'])} at {temperature:g} K.",
-    )

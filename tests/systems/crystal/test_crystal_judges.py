@@ -80,7 +80,7 @@ def test_calculators_by_name_and_of_the_user(tmp_path):
     found = relax([diamond()], f"{path}:argon", steps=2, cells=False)
     assert np.isfinite(found.after).all()
     assert np.allclose(found.structures[0].cell, diamond().cell)
-    with pytest.raises(InputError, match="expected a function that returns an ASE calculator"):
+    with pytest.raises(InputError, match="got an object of the class int, expected an ASE calculator"):
         calculator(f"{path}:none")
     with pytest.raises(InputError, match="unknown calculator 'tightbinding'; did you mean 'tight-binding'"):
         calculator("tightbinding")

@@ -6,13 +6,16 @@ import pytest
 import torch
 from toy_pocket import seeded, toy_denoiser, toy_system
 
+from equilibra.density.path_annealing import anneal_paths
 from equilibra.density.path_weights import draw_weighted, fit_variances, path_kernels
+from equilibra.diffusion.denoiser import Denoiser, Prediction
 from equilibra.energies.energy import ReducedEnergy
 from equilibra.energies.walkers import evaluate
 from equilibra.geometry import so3
 from equilibra.sampling.grid import GridConfig, noise_grid
 from equilibra.systems.ligand.energy import ligand_energy
 from equilibra.systems.ligand.engine import PoseEnergy, PosePacking, pose_moves
+from equilibra.systems.ligand.network import ligand_process
 from equilibra.systems.ligand.poses import pose_positions, random_state
 
 
@@ -54,6 +57,44 @@ def test_path_weights_find_the_partition_function(system, known):
     average = float((w * made.reduced_energy).sum() / w.sum())
     own = float(torch.sqrt((w**2 * (made.reduced_energy - average) ** 2).sum()) / w.sum())
     assert abs(average - mean) < 4 * math.hypot(own, mean_error)
+
+
+class Wide(Denoiser):
+    """The exact denoiser of poses with a Gaussian shift, any turn and any torsions, which are even and stay so."""
+
+    def __init__(self, std):
+        self.process, self.std = ligand_process(std), std
+
+    def __call__(self, state, t):
+        sigma = self.process.sigma("shift", t)[:, None, None]
+        shift = -state.fields["shift"] * sigma**2 / (sigma**2 + self.std**2)
+        turn, torsions = state.fields["turn"][..., 0] * 0.0, torch.zeros_like(state.fields["torsions"])
+        return Prediction({"shift": shift, "turn": turn, "torsions": torsions})
+
+
+def test_annealed_poses_have_the_partition_function_and_the_energy_of_the_score(system, known):
+    z, z_error, mean, mean_error = known
+    model = Wide(1.5)
+    energy = ReducedEnergy.at(ligand_energy(system, "vina"), 600.0)
+    kernels = path_kernels(model.process, noise_grid(model.process, GridConfig(steps=11, spacing="log", end="noisy")))
+    kernels = fit_variances(model, random_state(system, 400, generator=seeded(5)), kernels, generator=seeded(6))
+
+    def u(state):
+        return energy(pose_positions(system, state)).detach()
+
+    like, populations = random_state(system, 120, generator=seeded(7)), 10
+    lambdas = anneal_paths(model, like, kernels, u, generator=seeded(99)).lambdas
+    rows = []
+    for seed in range(populations):
+        made = anneal_paths(model, like, kernels, u, generator=seeded(seed), moves=2, lambdas=lambdas)
+        w = torch.exp(made.log_weights)
+        rows.append((float(w.mean()), float((w * (made.reduced_energy - mean)).mean())))
+    found, difference = torch.tensor(rows, dtype=torch.float64).T
+    error = float(found.std()) / math.sqrt(populations)
+    assert abs(float(found.mean()) - z) < 4 * math.hypot(error, z_error)
+    assert error < 0.2 * z
+    spread = float(difference.std()) / math.sqrt(populations) / z
+    assert abs(float(difference.mean()) / z) < 4 * math.hypot(spread, mean_error)
 
 
 def test_walkers_have_the_mean_energy_and_forces_are_derivatives(system, known):

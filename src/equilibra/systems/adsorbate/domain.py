@@ -21,6 +21,7 @@ from equilibra.state import State
 from equilibra.systems.adsorbate.energy import adsorbate_energy
 from equilibra.systems.adsorbate.ensemble import AdsorbateEnsemble
 from equilibra.systems.adsorbate.network import adsorbate_denoiser
+from equilibra.systems.adsorbate.properties import adsorbate_properties
 from equilibra.systems.adsorbate.sources import adsorbate_systems
 from equilibra.systems.adsorbate.system import AdsorbateSystem, slab_values
 from equilibra.systems.adsorbate.validity import check
@@ -116,7 +117,7 @@ def fitting_batch(
 def absolute(system: AdsorbateSystem, relative: torch.Tensor | np.ndarray) -> np.ndarray:
     """Returns positions (batch, atoms, 3) of a State as they are in space, molecules whole and in the cell, in Å, float64."""
     x = np.asarray(relative, dtype=np.float64) + np.array([0.0, 0.0, system.level])
-    return whole_molecules(system, x)
+    return np.asarray(whole_molecules(system, torch.from_numpy(x)).numpy())
 
 
 def valid(system: AdsorbateSystem, state: State) -> np.ndarray:
@@ -140,13 +141,14 @@ def reference(system: AdsorbateSystem) -> torch.Tensor:
 
 
 def properties(system: AdsorbateSystem) -> dict[str, Maker]:
-    """Returns nothing: adsorbates have no properties that a guide can name."""
-    return {}
+    """Returns the makers of the properties that a guide can name; see `adsorbate_properties`."""
+    return adsorbate_properties(system, lambda state: positions(system, state))
 
 
 def written(system: AdsorbateSystem, state: State) -> torch.Tensor:
-    """Returns the positions (batch, atoms, 3) of the mobile atoms, in Å."""
-    return state.fields[POSITIONS] + torch.tensor([0.0, 0.0, system.level], dtype=state.dtype, device=state.device)
+    """Returns the positions (batch, atoms, 3) of the mobile atoms, molecules whole and in the cell, in Å, with gradients."""
+    level = torch.tensor([0.0, 0.0, system.level], dtype=state.dtype, device=state.device)
+    return whole_molecules(system, state.fields[POSITIONS] + level)
 
 
 def ensemble(system: AdsorbateSystem, blocks: Sequence[Block], n: int, provenance: Mapping[str, Any]) -> AdsorbateEnsemble:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -33,7 +34,7 @@ def adsorbate_energy(system: AdsorbateSystem, name: str, *, compile: bool = Fals
         InputError: If there is no such energy, or it does not know an element.
         MissingDependencyError: If it needs a package that is not installed.
     """
-    return confined(system, _inner(system, name, compile))
+    return confined(system, bare_energy(system, name, compile=compile))
 
 
 def confined(system: AdsorbateSystem, energy: Energy) -> ConfinedEnergy:
@@ -50,10 +51,22 @@ def whole_atoms(system: AdsorbateSystem, positions: Any) -> Any:
     )
 
 
-def _inner(system: AdsorbateSystem, name: str, compile: bool) -> Energy:
+def bare_energy(system: AdsorbateSystem, name: str, free: Sequence[int] = (), *, compile: bool = False) -> Energy:
+    """Makes the energy without walls, in eV and Å, as a function of absolute positions: of the free atoms of the slab, in the order of their indices, and then of the mobile atoms.
+
+    Arguments:
+        system: The system.
+        name: As for `adsorbate_energy`.
+        free: Indices of atoms of the slab that move.
+        compile: Compile the built-in energy.
+
+    Raises:
+        InputError: If there is no such energy, or it does not know an element.
+        MissingDependencyError: If it needs a package that is not installed.
+    """
     # starting positions above the surface: whatever the mobile atoms' are, they are not looked at
     atoms = whole_atoms(system, system.placed(1, seed=0)[0] + np.array([0.0, 0.0, system.level]))
-    mobile = list(range(len(system.slab), len(atoms)))
+    mobile = [*free, *range(len(system.slab), len(atoms))]
     if name == EMT:
         return SlabEMT(atoms, mobile, compile=compile)
     whole = AseEnergy(atoms, make_calculator(name), name=name, invariant=False, tolerant=True)

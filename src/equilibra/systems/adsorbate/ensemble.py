@@ -120,11 +120,13 @@ class AdsorbateEnsemble(Ensemble):
         return anomalies(self.system, self.positions, sites=self.sites)
 
     def populations_of_sites(self) -> list[SitePopulation]:
-        """Returns the populations of the occupied sites, the largest first; errors are bootstraps over samples."""
+        """Returns the populations of the occupied sites, the largest first; errors are bootstraps over samples, or over populations of relatives where there are several."""
         labels = np.array(self.site_labels)
         kelvin = self.provenance.get("temperature_k")
         masks = {label: labels == label for label in sorted(set(labels.tolist()))}
-        shares = populations(self.log_weights, masks, np.random.default_rng(0)) if masks else {}
+        families = self.populations()
+        blocks = families if families is not None and len(families) > 1 else None
+        shares = populations(self.log_weights, masks, np.random.default_rng(0), blocks=blocks) if masks else {}
         order = -self.weights if self.energies is None else self.energies
         rows = []
         for label, there in masks.items():

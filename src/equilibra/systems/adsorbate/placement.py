@@ -18,7 +18,7 @@ from typing import Literal, get_args
 import numpy as np
 import torch
 
-from equilibra.energies.energy import CallCounter, ReducedEnergy
+from equilibra.energies.fire import minimise
 from equilibra.errors import ConfigError
 from equilibra.systems.adsorbate.anomalies import anomalies
 from equilibra.systems.adsorbate.energy import adsorbate_energy
@@ -37,9 +37,10 @@ FORCE = 0.02
 STEPS = 200
 """Most steps of a relaxation."""
 
+AT_A_WALL = 1e-3
+"""Energy of walls in eV above which a structure is at one."""
+
 _GAP = 0.1  # Å between an adsorbate and the surface at the start
-_LONGEST = 0.2  # Å that an atom moves in a step
-_TIME, _MOST_TIME = 0.1, 1.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,7 +89,7 @@ def relax(
     sites: Sites | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Relaxed:
-    """Relaxes structures with the slab held, all of a batch at once, by FIRE.
+    """Relaxes structures with the slab held, all of a batch at once (`energies.fire`).
 
     Walls keep molecules whole and in the window, where the energy would let them go; structures that end at a wall are anomalous.
 
@@ -100,52 +101,14 @@ def relax(
         steps: Most steps.
         sites: The sites of the slab, if they are known.
         progress: Called with the number of finished steps and of all.
-
-    References:
-        | Structural relaxation made simple (Bitzek et al., 2006), https://doi.org/10.1103/PhysRevLett.97.170201
     """
     walled = adsorbate_energy(system, energy)
-    reduced = ReducedEnergy(walled, counter=CallCounter())
-    x = torch.tensor(np.asarray(positions, dtype=np.float64)).clone()
-    v = torch.zeros_like(x)
-    time = torch.full((len(x),), _TIME, dtype=torch.float64)
-    mixing, uphill = torch.full_like(time, 0.1), torch.zeros(len(x))
-    calls = torch.zeros(len(x), dtype=torch.int64)
-    u, f = (torch.zeros(len(x), dtype=torch.float64), torch.zeros_like(x))
-    active = torch.arange(len(x))
-    for step in range(steps + 1):
-        u[active], f[active] = reduced.with_force(x[active])
-        calls[active] += 1
-        f = torch.nan_to_num(f)
-        largest = torch.linalg.vector_norm(f, dim=-1).amax(1)
-        active = active[(largest[active] > force) & torch.isfinite(u[active])]
-        progress(step, steps)
-        if not len(active) or step == steps:
-            break
-        # FIRE: along the force while it helps, stopped where it does not
-        power = (f[active] * v[active]).flatten(1).sum(1)
-        good = power > 0
-        uphill[active] = torch.where(good, uphill[active] + 1, 0.0)
-        speed = torch.linalg.vector_norm(v[active].flatten(1), dim=1) / torch.linalg.vector_norm(
-            f[active].flatten(1), dim=1
-        ).clamp(min=1e-12)
-        a = mixing[active]
-        steered = (1 - a)[:, None, None] * v[active] + (a * speed)[:, None, None] * f[active]
-        v[active] = torch.where(good[:, None, None], steered, 0.0)
-        faster = good & (uphill[active] > 5)
-        grown = torch.where(faster, (time[active] * 1.1).clamp(max=_MOST_TIME), time[active])
-        time[active] = torch.where(good, grown, time[active] * 0.5)
-        mixing[active] = torch.where(good, torch.where(faster, a * 0.99, a), 0.1)
-        v[active] = v[active] + time[active][:, None, None] * f[active]
-        move = time[active][:, None, None] * v[active]
-        length = torch.linalg.vector_norm(move, dim=-1).amax(1).clamp(min=1e-12)
-        x[active] = x[active] + move * (_LONGEST / length).clamp(max=1.0)[:, None, None]
-    walls = walled.walls(x).numpy()
-    whole = whole_molecules(system, x.numpy() + np.array([0.0, 0.0, system.level]))
+    found = minimise(walled, torch.tensor(np.asarray(positions, dtype=np.float64)), force=force, steps=steps, progress=progress)
+    walls, u = walled.walls(found.x).numpy(), found.energy.numpy()
+    whole = whole_molecules(system, found.x + torch.tensor([0.0, 0.0, system.level], dtype=found.x.dtype)).numpy()
     flags = anomalies(system, whole, sites=sites)
-    bad = np.any(list(flags.values()), axis=0) | (walls > 1e-3) | ~np.isfinite(u.numpy())
-    largest = torch.linalg.vector_norm(f, dim=-1).amax(1)
-    return Relaxed(whole, u.numpy() - walls, calls.numpy(), bad, (largest <= force).numpy())
+    bad = np.any(list(flags.values()), axis=0) | (walls > AT_A_WALL) | ~np.isfinite(u)
+    return Relaxed(whole, u - walls, found.calls.numpy(), bad, found.converged.numpy())
 
 
 def success(found: Relaxed, best: float, ks: tuple[int, ...] = (1, 2, 5, 10)) -> dict[int, float]:

@@ -2,39 +2,35 @@
 
 from __future__ import annotations
 
-import numpy as np
 import torch
+from torch import Tensor
 
 from equilibra.energies.confinement import PlanarDistance
 from equilibra.systems.adsorbate.system import AdsorbateSystem
 
 
-def whole_molecules(system: AdsorbateSystem, positions: np.ndarray) -> np.ndarray:
-    """Returns positions (F, atoms, 3) with every molecule in one piece, its first atom in the cell of the slab, in Å.
+def whole_molecules(system: AdsorbateSystem, positions: Tensor) -> Tensor:
+    """Returns positions (F, atoms, 3) with every molecule in one piece, its first atom in the cell of the slab, in Å; differentiable.
 
     Arguments:
         system: The system.
         positions: Positions (F, atoms, 3) of any images of the mobile atoms, in Å.
     """
-    x = torch.tensor(np.asarray(positions, dtype=np.float64))
-    apart, plane = PlanarDistance(system.plane), system.plane
-    made = x.clone()
-    placed: set[int] = set()
+    apart, plane = PlanarDistance(system.plane), system.plane.to(positions)
     neighbours: dict[int, list[int]] = {k: [] for k in range(system.atoms)}
     for i, j in system.bonds:
         neighbours[i].append(j)
         neighbours[j].append(i)
+    placed: dict[int, Tensor] = {}
     for part in system.molecules:
-        first = part.start
-        frac = x[:, first, :2] @ torch.linalg.inv(plane)
-        made[:, first, :2] = (frac - torch.floor(frac)) @ plane
-        placed.add(first)
-        ready = [first]
+        first = positions[:, part.start]
+        frac = first[:, :2] @ torch.linalg.inv(plane)
+        placed[part.start] = torch.cat([(frac - torch.floor(frac.detach())) @ plane, first[:, 2:]], dim=-1)
+        ready = [part.start]
         while ready:
             i = ready.pop()
             for j in neighbours[i]:
                 if j not in placed:
-                    made[:, j] = made[:, i] + apart.vectors(x[:, j] - x[:, i])
-                    placed.add(j)
+                    placed[j] = placed[i] + apart.vectors(positions[:, j] - positions[:, i])
                     ready.append(j)
-    return np.asarray(made.numpy())
+    return torch.stack([placed.get(k, positions[:, k]) for k in range(system.atoms)], dim=1)

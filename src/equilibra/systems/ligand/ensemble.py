@@ -17,6 +17,7 @@ from equilibra.atomic import write_text
 from equilibra.energies.docking.box import Box
 from equilibra.errors import InputError
 from equilibra.geometry.symmetric_rmsd import leader_clusters, symmetric_rmsd
+from equilibra.systems.block_weights import populations_of
 from equilibra.systems.ensemble import Ensemble
 from equilibra.systems.ensemble_folder import check_target, read_folder
 from equilibra.systems.ligand.contacts import contact_table
@@ -31,6 +32,9 @@ from equilibra.units import KCAL_PER_MOL_EV, thermal_energy
 CLUSTER_RADIUS = 2.0
 """Poses within so many Å of the best pose of a cluster belong to it."""
 
+WALKERS = "walkers of a training from an energy"
+"""Kind, in the provenance, of ensembles whose blocks are Markov chains."""
+
 
 @dataclass(frozen=True)
 class Cluster:
@@ -40,7 +44,7 @@ class Cluster:
         number: Number, from 0, the most populated first.
         poses: How many poses it has.
         population: Share of the weight.
-        error: Its standard error over independent poses.
+        error: Its standard error over independent poses or populations of poses; nan where there is one population.
         free_energy: Free energy in kcal/mol relative to the first cluster; None without a temperature.
         best: Index of the pose that leads it.
     """
@@ -51,6 +55,11 @@ class Cluster:
     error: float
     free_energy: float | None
     best: int
+
+    def in_words(self) -> str:
+        """Returns the population with its error, if that is known."""
+        error = "" if math.isnan(self.error) else f" ± {100 * self.error:.1f}"
+        return f"{100 * self.population:.1f}{error} %"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
@@ -142,18 +151,26 @@ class LigandEnsemble(Ensemble):
 
     @cached_property
     def clusters(self) -> list[Cluster]:
-        """The clusters of poses within `CLUSTER_RADIUS`, the most populated first; errors of populations are bootstraps over poses."""
+        """The clusters of poses within `CLUSTER_RADIUS`, the most populated first; errors of populations are bootstraps over poses, or over whole populations of poses that are relatives."""
         made: list[Cluster] = []
         masks = {str(number): self._cluster_of == number for number in range(int(self._cluster_of.max(initial=-1)) + 1)}
-        shares = populations(self.log_weights, masks, np.random.default_rng(0)) if masks else {}
+        families = self.populations()
+        alone = families is not None and len(families) < 2
+        units = None if alone else families
+        shares = populations(self.log_weights, masks, np.random.default_rng(0), blocks=units) if masks else {}
         kt = None if self.temperature is None else thermal_energy(self.temperature) / KCAL_PER_MOL_EV
         for number, (name, inside) in enumerate(masks.items()):
-            share, error = shares[name].value, shares[name].error
+            share, error = shares[name].value, math.nan if alone else shares[name].error
             reference = made[0].population if made else share
             free = None if kt is None or share <= 0.0 else 0.0 - kt * math.log(share / reference)
             best = int(next(i for i in self.ranking if inside[i]))
             made.append(Cluster(number, int(inside.sum()), share, error, free, best))
         return made
+
+    def populations(self) -> list[np.ndarray] | None:  # noqa: D102
+        if self.blocks is not None and self.provenance.get("kind") == WALKERS:
+            return populations_of(self.blocks)
+        return super().populations()
 
     @cached_property
     def rmsd(self) -> np.ndarray | None:
@@ -215,7 +232,16 @@ class LigandEnsemble(Ensemble):
             distance = "" if self.rmsd is None else f"{self.rmsd[each.best]:.3f}"
             free = "" if each.free_energy is None else f"{each.free_energy:.4f}"
             rows.writerow(
-                [each.number, each.poses, f"{each.population:.6g}", f"{each.error:.3g}", free, each.best, energy, distance]
+                [
+                    each.number,
+                    each.poses,
+                    f"{each.population:.6g}",
+                    "" if math.isnan(each.error) else f"{each.error:.3g}",
+                    free,
+                    each.best,
+                    energy,
+                    distance,
+                ]
             )
         return text.getvalue()
 

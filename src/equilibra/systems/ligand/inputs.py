@@ -66,7 +66,7 @@ def ligand_systems(source: Any, *, on_error: OnError | None = None) -> list[Liga
     """Reads the systems of a source; a bad record does not sink the others.
 
     Arguments:
-        source: A `LigandInput`, a pair (receptor, ligand), a table or folder that `complexes` reads, or a system.
+        source: A `LigandInput`, a pair (receptor, ligand), a table or folder that `complexes` reads, a system, or a list of systems.
         on_error: Called with the error of each record that is left out; by default the first is raised.
 
     Raises:
@@ -74,6 +74,8 @@ def ligand_systems(source: Any, *, on_error: OnError | None = None) -> list[Liga
     """
     if isinstance(source, LigandSystem):
         return [source]
+    if isinstance(source, list | tuple) and source and all(isinstance(each, LigandSystem) for each in source):
+        return list(source)
     if isinstance(source, LigandInput):
         inputs = [source]
     elif isinstance(source, str | Path):

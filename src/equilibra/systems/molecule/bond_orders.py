@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from equilibra.errors import InputError
+from equilibra.systems.bond_perception import perceived_bond_orders
 from equilibra.systems.molecule.peptide import CAPS, ONE_LETTER
 from equilibra.units import NM
 
@@ -58,7 +59,12 @@ def molecule_of_topology(topology: Any, positions: np.ndarray, source: str) -> A
     conformer.SetPositions(np.ascontiguousarray(positions, dtype=np.float64))
     editable.AddConformer(conformer, assignId=True)
     unknown = [residue for residue in topology.residues() if residue.name not in _STANDARD]
-    mol = _perceive(editable, unknown, source) if unknown else _from_templates(editable, topology, source)
+    if unknown:
+        names = ", ".join(sorted({residue.name for residue in unknown}))
+        declared = sum(getattr(atom, "formalCharge", None) or 0 for residue in unknown for atom in residue.atoms())
+        mol = perceived_bond_orders(editable, names, source, charge=declared)
+    else:
+        mol = _from_templates(editable, topology, source)
     _sanitise(mol, source)
     Chem.AssignStereochemistryFrom3D(mol)
     return mol
@@ -123,31 +129,6 @@ def _may_have(atom: Any, charge: int, described: Any) -> bool:
         return bool(atom.GetAtomicNum() == 7)
     anions = {("ASP", "OD1"), ("ASP", "OD2"), ("GLU", "OE1"), ("GLU", "OE2"), ("TYR", "OH"), ("CYS", "SG")}
     return charge == -1 and (described.name == "OXT" or (described.residue.name, described.name) in anions)
-
-
-def _perceive(mol: Any, unknown: list[Any], source: str) -> Any:
-    """Finds bond orders from the coordinates and the bonds, trying small total charges."""
-    from rdkit import Chem
-    from rdkit.Chem import rdDetermineBonds
-    from rdkit.rdBase import BlockLogs
-
-    names = ", ".join(sorted({residue.name for residue in unknown}))
-    declared = sum(getattr(atom, "formalCharge", None) or 0 for residue in unknown for atom in residue.atoms())
-    problem = ""
-    for charge in dict.fromkeys([declared, 0, 1, -1, 2, -2]):
-        trial = Chem.RWMol(mol)
-        try:
-            with BlockLogs():
-                rdDetermineBonds.DetermineBondOrders(trial, charge=charge, allowChargedFragments=True, embedChiral=False)
-                Chem.SanitizeMol(trial)
-            if not any(atom.GetNumRadicalElectrons() for atom in trial.GetAtoms()):
-                return trial.GetMol()
-        except (ValueError, RuntimeError) as error:
-            problem = f" ({str(error).splitlines()[0]})"
-    raise InputError(
-        f"{source}: residue {names} is not a standard one and no bond orders fit its atoms{problem}; check its hydrogens and CONECT records, "
-        "or give the molecule as an SDF file"
-    )
 
 
 def _sanitise(mol: Any, source: str) -> None:

@@ -8,13 +8,14 @@ from typing import Any
 
 import numpy as np
 
+from equilibra.data.some_atoms import OWN_ATOMS, first_frame
 from equilibra.errors import InputError
 from equilibra.systems.ensemble_folder import known, read_folder, samples_file
 from equilibra.systems.protein.ensemble import ProteinEnsemble
 from equilibra.systems.protein.files import read_frames
 from equilibra.systems.protein.sources import protein_system, structure
 from equilibra.systems.protein.system import ATOMS, NO_PROVIDER, ProteinSystem
-from equilibra.systems.protein.trajectory import OWN_ATOMS, filled, first_frame, read_backbones
+from equilibra.systems.protein.trajectory import filled, read_backbones
 
 _CIF = (".cif", ".mmcif")
 

@@ -2,49 +2,19 @@
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from equilibra.errors import InputError, MissingDependencyError
+from equilibra.data.some_atoms import SMALLEST_CELL, read_atoms
+from equilibra.errors import InputError
 from equilibra.systems.protein.data.backbones import broken_residues
 from equilibra.systems.protein.frames import frames_of, written_atoms
 from equilibra.systems.protein.structures import backbone_indices
 from equilibra.systems.protein.system import ATOMS, ProteinSystem
-from equilibra.units import NM
 
-OWN_ATOMS = (".pdb", ".ent", ".h5", ".hdf5")
-"""Suffixes of files that hold the atoms besides their positions."""
-
-_BARE = (".psf", ".prmtop", ".parm7")  # topologies without positions
-_CHUNK = 500
 _TORN_RESIDUE, _TORN_CHAIN = 4.0, 6.0  # Å from C-alpha: to the other atoms, and to the next one
-_SMALLEST_CELL = 16.0  # Å; some programs write a cell of 1 Å for none
-
-
-def first_frame(path: Path) -> Any:
-    """Reads the atoms of a file as an mdtraj `Trajectory` of its first frame; a `Topology` where it has no positions.
-
-    Raises:
-        InputError: If the file is missing or cannot be read as a topology.
-    """
-    import mdtraj
-
-    if not path.is_file():
-        raise InputError(f"no such file: '{path}'")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            if path.suffix.lower() in _BARE:
-                return mdtraj.load_topology(str(path))
-            return next(iter(mdtraj.iterload(str(path), chunk=1)))
-    except ImportError as error:
-        raise MissingDependencyError(f"'{path}' needs a package that is not installed: {error}") from error
-    except Exception as error:
-        # readers raise whatever their own code stumbles over
-        raise InputError(f"'{path}' cannot be read as a topology ({type(error).__name__}: {error})") from error
 
 
 def read_backbones(path: Path, source: Any, system: ProteinSystem) -> np.ndarray:
@@ -102,55 +72,13 @@ def _slots(source: Any, topology: Any) -> np.ndarray:
 
 def _read(path: Path, topology: Any, slots: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
     """Returns positions (F, L, 5, 3), float32, in Å, NaN for missing atoms, and periodic cells (F, 3, 3), or None."""
-    import mdtraj
-
-    if not path.is_file():
-        raise InputError(f"no such file: '{path}'")
     there = slots >= 0
     # readers want ascending indices
     order, back = np.unique(slots[there], return_inverse=True)
-    own = path.suffix.lower() in OWN_ATOMS
-    frames, cells = [], []
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            if not own:
-                _check_atoms(path, topology)
-            options = {} if own else {"top": topology}
-            for part in mdtraj.iterload(str(path), chunk=_CHUNK, atom_indices=order, **options):
-                x = np.full((len(part), *slots.shape, 3), np.nan, dtype=np.float32)
-                x[:, there] = part.xyz[:, back] * np.float32(NM)
-                frames.append(x)
-                cells.append(
-                    None if part.unitcell_vectors is None else np.asarray(part.unitcell_vectors, dtype=np.float64) * NM
-                )
-    except InputError:
-        raise
-    except ImportError as error:
-        raise MissingDependencyError(f"'{path}' needs a package that is not installed: {error}") from error
-    except Exception as error:
-        raise InputError(
-            f"'{path}' cannot be read as frames of {topology.n_atoms} atoms ({type(error).__name__}: {error}); give the topology that it was "
-            "written with"
-        ) from error
-    if not frames:
-        raise InputError(f"'{path}' holds no frame")
-    known = [cell for cell in cells if cell is not None]
-    return np.concatenate(frames), np.concatenate(known) if len(known) == len(cells) else None
-
-
-def _check_atoms(path: Path, topology: Any) -> None:
-    """Compares the number of atoms; readers of some formats would take the wrong ones without a word."""
-    import mdtraj
-
-    with mdtraj.open(str(path)) as file:
-        first = file.read(n_frames=1)
-    atoms = np.asarray(first[0] if isinstance(first, tuple) else first).shape[1]
-    if atoms != topology.n_atoms:
-        raise InputError(
-            f"'{path}' has {atoms} atoms, but its topology has {topology.n_atoms}, so that their residues do not match; give the topology that it was "
-            "written with"
-        )
+    positions, cells = read_atoms(path, topology, order)
+    x = np.full((len(positions), *slots.shape, 3), np.nan, dtype=np.float32)
+    x[:, there] = positions[:, back]
+    return x, cells
 
 
 def _whole(x: np.ndarray, cells: np.ndarray, system: ProteinSystem) -> np.ndarray:
@@ -161,7 +89,7 @@ def _whole(x: np.ndarray, cells: np.ndarray, system: ProteinSystem) -> np.ndarra
         torn = (np.linalg.norm(x - ca[:, :, None], axis=-1) > _TORN_RESIDUE).any(axis=(1, 2)) | (apart > _TORN_CHAIN).any(
             axis=1
         )
-    usable = np.isfinite(cells).all(axis=(1, 2)) & (np.linalg.norm(cells, axis=2).min(axis=1) > _SMALLEST_CELL)
+    usable = np.isfinite(cells).all(axis=(1, 2)) & (np.linalg.norm(cells, axis=2).min(axis=1) > SMALLEST_CELL)
     rows = np.flatnonzero(torn & usable)
     if not len(rows):
         return x

@@ -108,7 +108,7 @@ def test_what_is_refused_is_named(write):
     refused(whole.replace(b"M\x80\x01", b"M\x80\x7f", 1), "its shape and its bytes do not fit")
     # instructions out of place
     refused(b"\x80\x04)R.", "it is damaged|it calls something")
-    refused(b"\x80\x04K\x01)R.", "it calls something that is no function of NumPy's arrays")
+    refused(b"\x80\x04K\x01)R.", "it calls something that is no function by its name")
     refused(b"\x80\x04K\x01)b.", "it sets the state of a int")
     refused(b"\x80\x04cnumpy\nndarray\n)R.", "an unusual form of 'numpy.ndarray'")
     refused(b"\x80\x04cnumpy\nload\n)R.", r"it calls for 'numpy\.load'")

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from equilibra.data.some_atoms import OWN_ATOMS, first_frame
 from equilibra.data.trajectory import TrajectoryFiles
 from equilibra.errors import InputError
 from equilibra.systems.protein.data.backbones import Backbones, check_frames
@@ -15,7 +16,7 @@ from equilibra.systems.protein.load import load_ensemble
 from equilibra.systems.protein.runs import read_simulation, same_system
 from equilibra.systems.protein.sources import protein_system
 from equilibra.systems.protein.system import ProteinSystem
-from equilibra.systems.protein.trajectory import OWN_ATOMS, first_frame, read_backbones
+from equilibra.systems.protein.trajectory import read_backbones
 from equilibra.systems.runs import finished_run, require_complete
 
 

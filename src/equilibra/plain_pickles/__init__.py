@@ -1,0 +1,1 @@
+"""Plain data in the pickles of other programs, read without executing them."""

@@ -28,7 +28,6 @@ from equilibra.analysis.floor import draw_pair
 from equilibra.analysis.histogram import histogram_1d, kl_divergence
 from equilibra.analysis.ramachandran import ramachandran_jsd
 from equilibra.analysis.torus_w2 import torus_w2
-from equilibra.data.replay import ReplayBuffer
 from equilibra.data.trajectory import TrajectoryFiles
 from equilibra.geometry.internal_coordinates import dihedrals
 from equilibra.memory import keep_freed_memory
@@ -42,7 +41,7 @@ from equilibra.train.config import TrainConfig
 from equilibra.train.energy import EnergyProgress
 from equilibra.train.energy_config import EnergyConfig
 from equilibra.train.molecule_energy import MOLECULE, train_molecule_on_energy
-from equilibra.train.rounds import Rounds
+from equilibra.train.rounds import kept_conformations
 from equilibra.train.run import train_denoiser
 
 ENERGY = "amber99sbildn-obc"
@@ -104,11 +103,7 @@ def polish(run: Path, out: Path, threads: int) -> None:
     """Goes on with the model and the kept conformations of a run; the same call goes on."""
     keep_freed_memory()
     model = equilibra.load(run / "model")
-    buffer = ReplayBuffer(molecule_system("ACE-ALA-NME").features, REFINE.betas, field=FIELD, focus=POLISH_FOCUS)
-    files = Rounds(run)
-    for number in range(REFINE.rounds):
-        frames, _, _ = files.read(number)
-        buffer.add(frames.x, frames.u, frames.force)
+    buffer = kept_conformations(run, molecule_system("ACE-ALA-NME").features, focus=POLISH_FOCUS, field=FIELD)
     last = [time.perf_counter()]
 
     def report(step: int, values: dict[str, float]) -> None:

@@ -23,10 +23,7 @@ def claim(folder: Path, identity: Mapping[str, Any]) -> None:
     if folder.exists() and not folder.is_dir():
         raise InputError(f"'{folder}' is a file, expected a folder")
     if record.exists():
-        try:
-            found = json.loads(record.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise CheckpointError(f"{record}: the file is corrupted ({error}); use another folder") from error
+        found = identity_of(folder)
         if found != wanted:
             key, old, new = _difference("", found, wanted)
             raise CheckpointError(
@@ -37,6 +34,21 @@ def claim(folder: Path, identity: Mapping[str, Any]) -> None:
     if folder.exists() and any(not entry.name.startswith(".") for entry in folder.iterdir()):
         raise CheckpointError(f"'{folder}' is not empty and holds no run; choose a new folder, nothing was changed")
     write_text(record, json.dumps(wanted, indent=2) + "\n")
+
+
+def identity_of(folder: Path) -> Any:
+    """Returns the identity that a run folder keeps.
+
+    Raises:
+        CheckpointError: If the folder holds no run, or its record is damaged.
+    """
+    record = folder / "run.json"
+    try:
+        return json.loads(record.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise CheckpointError(f"'{folder}' holds no run: there is no {record.name} in it") from error
+    except ValueError as error:
+        raise CheckpointError(f"{record}: the file is corrupted ({error}); use another folder") from error
 
 
 def _difference(name: str, found: Any, wanted: Any) -> tuple[str, Any, Any]:

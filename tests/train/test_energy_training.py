@@ -21,6 +21,7 @@ from equilibra.train.checkpoint import read_checkpoint
 from equilibra.train.energy import EnergyTraining, log_z_words
 from equilibra.train.energy_config import OBJECTIVES, EnergyConfig
 from equilibra.train.energy_objective import make_objective
+from equilibra.train.rounds import kept_conformations
 
 ITEMS = 4
 ENERGY = {
@@ -321,6 +322,23 @@ def test_a_training_that_diverges_stops_and_keeps_the_last_good_checkpoint(go, w
     tensors, header = read_checkpoint(tmp_path / "run" / "training" / "checkpoint.safetensors")
     assert header["step"] >= 1
     assert all(torch.isfinite(value).all() for value in tensors.values())
+
+
+def test_the_conformations_of_a_run_are_read_again(whole, tmp_path):
+    folder, training, _, run, _ = whole("anneal")
+    again = kept_conformations(folder, training.features, focus=training.config.focus)
+    assert torch.equal(again.betas, run.buffer.betas)
+    for rung in range(again.rungs):
+        for one, other in zip(again.rung(rung), run.buffer.rung(rung), strict=True):
+            assert torch.equal(one, other)
+    with pytest.raises(CheckpointError, match=r"holds no run: there is no run\.json"):
+        kept_conformations(tmp_path, training.features, focus=0.5)
+    (tmp_path / "run.json").write_text('{"kind": "simulation"}')
+    with pytest.raises(CheckpointError, match="is no training from an energy"):
+        kept_conformations(tmp_path, training.features, focus=0.5)
+    (tmp_path / "run.json").write_text(json.dumps({"energy": {"rungs": 2}}))
+    with pytest.raises(CheckpointError, match="has no conformations yet"):
+        kept_conformations(tmp_path, training.features, focus=0.5)
 
 
 def test_another_run_in_the_folder_and_wrong_numbers_are_refused(go, make, whole, tmp_path):

@@ -12,10 +12,15 @@ import torch
 from torch import Tensor
 
 from equilibra.atomic import write_text
+from equilibra.data.replay import ReplayBuffer
 from equilibra.energies.ladder_state import LadderState
 from equilibra.errors import CheckpointError
+from equilibra.run_folder import identity_of
+from equilibra.state.features import Features
+from equilibra.state.packing import Packing
 from equilibra.train.checkpoint import read_checkpoint, write_checkpoint
 from equilibra.train.collect import Frames
+from equilibra.train.energy_config import EnergyConfig
 
 STATISTICS = ("calls", "refused", "move_acceptance", "swap_acceptance", "round_trips")
 """What a round's file knows besides its frames."""
@@ -103,6 +108,35 @@ class Rounds:
 
     def _judgement(self, number: int) -> Path:
         return self.folder / f"round-{number:03d}.json"
+
+
+def kept_conformations(
+    folder: Path, features: Features, *, focus: float, field: str = "pos", packing: Packing | None = None
+) -> ReplayBuffer:
+    """Reads all conformations that a training from an energy has kept in its folder, to train on them further without an energy call.
+
+    Arguments:
+        folder: Run folder.
+        features: Features of the system.
+        focus: Share of a batch at the lowest temperature.
+        field: Name of the position field.
+        packing: What the arrays are as States; by default positions, the field of that name.
+
+    Raises:
+        CheckpointError: If the folder is no such run, or a file of it is damaged.
+    """
+    try:
+        config = EnergyConfig(**identity_of(folder)["energy"])
+    except (KeyError, TypeError) as error:
+        raise CheckpointError(f"'{folder}' is no training from an energy, whose run.json names its ladder ({error})") from error
+    buffer, files = ReplayBuffer(features, config.betas, focus=focus, field=field, packing=packing), Rounds(folder)
+    for number in range(config.rounds):
+        if files.collected(number):
+            frames, _, _ = files.read(number)
+            buffer.add(frames.x, frames.u, frames.force)
+    if not buffer.frames:
+        raise CheckpointError(f"'{folder}' has no conformations yet; let its training collect some first")
+    return buffer
 
 
 def _numbers(values: Iterable[float]) -> list[float | None]:

@@ -69,7 +69,7 @@ BENCHMARKS = {
     "lj55": Benchmark(
         energy=lj55,
         path=lambda u: SoftCorePath(55, counter=u.counter),
-        leapfrog=8,
+        leapfrog=4,
         conditional_ess=0.97,
         method="hungarian-kabsch",
     ),

@@ -209,6 +209,16 @@ def test_how_often_to_write_may_change_on_resume(train, config, whole, tmp_path)
     assert_same_run(tmp_path / "run", whole("fp32"))
 
 
+def test_a_header_that_was_read_may_be_written_with_other_tensors(tmp_path):
+    write_checkpoint(tmp_path / "one", {"a": torch.zeros(3)}, {"step": 7})
+    _, header = read_checkpoint(tmp_path / "one")
+    write_checkpoint(tmp_path / "other", {"a": torch.ones(3)}, header)
+    tensors, again = read_checkpoint(tmp_path / "other")
+    assert torch.equal(tensors["a"], torch.ones(3))
+    assert again["step"] == 7
+    assert again["sha256"] != header["sha256"]
+
+
 def test_damaged_and_foreign_checkpoints_are_refused(train, config, whole, tmp_path):
     folder = tmp_path / "run"
     train(folder, config(steps=2))

@@ -20,7 +20,8 @@ def write_checkpoint(path: Path, tensors: Mapping[str, Tensor], header: Mapping[
     from safetensors.torch import save
 
     values = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-    metadata = {"header": json.dumps({"schema_version": SCHEMA_VERSION, "sha256": _digest(values), **header})}
+    # the file's own entries come last: a header that was read may be written again with other tensors
+    metadata = {"header": json.dumps({**header, "schema_version": SCHEMA_VERSION, "sha256": _digest(values)})}
     content = save(values, metadata=metadata)
     write_bytes(path, content)
 

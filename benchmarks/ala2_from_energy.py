@@ -40,6 +40,7 @@ from equilibra.systems.molecule.torsions import torsion_quadruples
 from equilibra.train.config import TrainConfig
 from equilibra.train.energy import EnergyProgress
 from equilibra.train.energy_config import EnergyConfig
+from equilibra.train.fit import network_weights
 from equilibra.train.molecule_energy import MOLECULE, train_molecule_on_energy
 from equilibra.train.rounds import kept_conformations
 from equilibra.train.run import train_denoiser
@@ -119,8 +120,7 @@ def polish(run: Path, out: Path, threads: int) -> None:
         identity={"kind": "polish", "weights": model.sha256, "frames": buffer.frames},
         progress=report,
     )
-    averaged = {key.removeprefix("network."): value for key, value in weights.items() if key.startswith("network.")}
-    model.with_weights(averaged).save(out / "model")
+    model.with_weights(network_weights(weights)).save(out / "model")
     print(f"{out / 'model'} is written")
 
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -27,7 +25,7 @@ from equilibra.systems.model import Model
 from equilibra.systems.scope import Scope
 from equilibra.train.adsorbate_energy import DEFAULT, TRANSFERABLE
 from equilibra.train.config import FINE_TUNING, TrainConfig
-from equilibra.train.fit import fit, start_choices, starting_model, tuned
+from equilibra.train.fit import fit, start_choices, starting_model, tuned, warn_left_out, weights_digest
 from equilibra.train.run import Progress
 from equilibra.units import thermal_energy
 
@@ -37,7 +35,6 @@ TUNING = dataclasses.replace(
 """How models of adsorbates are trained further by default."""
 
 _SUFFIXES = (".traj", ".extxyz", ".xyz", *SUFFIXES)
-_SHOWN = 3  # trajectories that a warning names
 _STILL = 1e-3  # Å by which atoms of a slab that is held may differ between frames
 
 
@@ -98,10 +95,7 @@ def _of_database(path: Path, temperature: float | None) -> list[Conformations]:
             problems.append(error)
     if not found:
         raise problems[0]
-    if problems:
-        shown = "; ".join(str(problem) for problem in problems[:_SHOWN])
-        more = f"; and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
-        logging.getLogger(__name__).warning("%d trajectories were left out: %s%s", len(problems), shown, more)
+    warn_left_out(problems, "trajectories")
     return found
 
 
@@ -188,7 +182,7 @@ def train_adsorbate(
         scope=_scope(own, temperature),
         card=card or Card(summary=f"Trained on {data.frames} frames of {len(own)} slab(s) with adsorbates."),
     )
-    return fit(model, data, Path(folder), config, progress, weights=_weights_digest(data))
+    return fit(model, data, Path(folder), config, progress, weights=weights_digest(data))
 
 
 def fine_tune_adsorbate(
@@ -235,7 +229,7 @@ def fine_tune_adsorbate(
         ),
     )
     choices = start_choices(model, start)
-    return fit(copy, data, Path(folder), config, progress, start=model.sha256, weights=_weights_digest(data), **choices)
+    return fit(copy, data, Path(folder), config, progress, start=model.sha256, weights=weights_digest(data), **choices)
 
 
 def _read(entries: Sequence[AdsorbateEntry], temperature: float | None) -> tuple[ConformationData, list[AdsorbateSystem]]:
@@ -259,10 +253,6 @@ def _scope(systems: Sequence[AdsorbateSystem], temperature: float | None) -> Sco
         temperature=temperature,
         transferable=len(systems) > TRANSFERABLE,
     )
-
-
-def _weights_digest(data: ConformationData) -> str:
-    return hashlib.sha256(repr([float(weight).hex() for weight in data.weights]).encode()).hexdigest()
 
 
 def _files(path: Path) -> list[Path]:

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -30,6 +29,7 @@ from equilibra.train.energies import EnergiesTraining, digest_of
 from equilibra.train.energy import EnergyTraining, Progress
 from equilibra.train.energy_config import EnergyConfig
 from equilibra.train.energy_objective import make_objective
+from equilibra.train.fit import network_weights
 
 LADDER = EnergyConfig(
     objective="tsm",
@@ -143,8 +143,7 @@ def train_adsorbate_on_energy(
         ),
         card=card or _card(systems, energy, temperature, hottest, run.calls, [rounds[-1] for rounds in run.rounds]),
     )
-    averaged = {key.removeprefix("network."): value for key, value in run.weights.items() if key.startswith("network.")}
-    return model.with_weights(averaged).save(folder / "model")
+    return model.with_weights(network_weights(run.weights)).save(folder / "model")
 
 
 def _training(
@@ -159,12 +158,11 @@ def _training(
 def _write_walkers(folder: Path, system: AdsorbateSystem, training: EnergyTraining, temperature: float) -> None:
     """Writes the walkers of the lowest temperature as an ensemble: what the run knows of the Boltzmann distribution without the model."""
     config = training.config
-    first = min(config.rounds - 1, round((1.0 - config.newest) * config.rounds))
-    frames = [training.files.read(number)[0] for number in range(first, config.rounds)]
+    x, u = training.walkers()
     AdsorbateEnsemble.from_frames(
         system,
-        np.concatenate([absolute(system, part.x[0].numpy()) for part in frames]),
-        energies=np.concatenate([part.u[0].numpy() for part in frames]) * training.reduced.kt,
+        absolute(system, x.flatten(0, 1).numpy()),
+        energies=u.flatten().numpy() * training.reduced.kt,
         provenance={
             "walkers": config.columns,
             "energy": training.reduced.energy.name,

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import hashlib
-import json
-import logging
 import math
 from collections import Counter
 from collections.abc import Collection, Sequence
@@ -33,7 +30,7 @@ from equilibra.systems.labels import WIDTH, Label, conditions
 from equilibra.systems.model import Model
 from equilibra.systems.scope import Scope
 from equilibra.train.config import FINE_TUNING, TrainConfig
-from equilibra.train.fit import fit, starting_model, tuned
+from equilibra.train.fit import fit, starting_model, tuned, warn_left_out, weights_digest
 from equilibra.train.run import Progress
 
 TRANSFERABLE = 100
@@ -52,8 +49,6 @@ LABEL_DROPOUT = 0.1
 
 BUCKET = 4
 """Cells are padded to a multiple of so many atoms."""
-
-_SHOWN = 3  # bad records that a warning names
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -175,7 +170,7 @@ def train_crystal(
         card=card
         or Card(summary=f"Trained on {data.frames} structures of {len(scope.systems)} composition(s){_told(measured)}."),
     )
-    return fit(model, data, Path(folder), config, progress, weights=_weights_digest(data), **_choices(measured, label_dropout))
+    return fit(model, data, Path(folder), config, progress, weights=weights_digest(data), **_choices(measured, label_dropout))
 
 
 def fine_tune_crystal(
@@ -220,7 +215,7 @@ def fine_tune_crystal(
             not_good_for=f"Anything but the compositions of its training; those of '{model.name}' may have been forgotten.",
         ),
     )
-    choices: dict[str, Any] = {"weights": _weights_digest(data), **_choices(measured, LABEL_DROPOUT)}
+    choices: dict[str, Any] = {"weights": weights_digest(data), **_choices(measured, LABEL_DROPOUT)}
     return fit(copy, data, Path(folder), config, progress, start=model.sha256, **choices)
 
 
@@ -236,10 +231,6 @@ def cell_moments(data: ConformationData) -> tuple[float, float]:
     return round(centre, 4), max(round(scale, 4), round(0.01 * centre, 4))
 
 
-def _weights_digest(data: ConformationData) -> str:
-    return hashlib.sha256(json.dumps([float(weight).hex() for weight in data.weights]).encode()).hexdigest()
-
-
 def _structures(entry: CrystalEntry) -> list[Structure]:
     problems: list[InputError] = []
     structures = read_structures(entry.data, problems.append) if isinstance(entry.data, str | Path) else list(entry.data)
@@ -249,10 +240,7 @@ def _structures(entry: CrystalEntry) -> list[Structure]:
             canonical.append(structure.canonical())
         except InputError as error:
             problems.append(error)
-    if problems:
-        shown = "; ".join(str(problem) for problem in problems[:_SHOWN])
-        more = f"; and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
-        logging.getLogger(__name__).warning("%d records were left out: %s%s", len(problems), shown, more)
+    warn_left_out(problems, "records")
     if not canonical:
         raise InputError("training data: got no structure, expected at least one")
     return canonical

@@ -260,6 +260,17 @@ class EnergyTraining:
             features = features.conditioned(conditions(torch.tensor([beta], dtype=torch.float64)))
         return BoundDenoiser(denoiser.process.of_system(features), denoiser, features)
 
+    def walkers(self) -> tuple[Tensor, Tensor]:
+        """Returns what the walkers of the lowest temperature went through, each a Markov chain: arrays (frames, columns, ...) and their reduced energies (frames, columns).
+
+        The oldest rounds are left out, as in the buffer's `newest` share: walkers start far from equilibrium.
+        """
+        config = self.config
+        first = min(config.rounds - 1, round((1.0 - config.newest) * config.rounds))
+        rounds = [self.files.read(number)[0] for number in range(first, config.rounds)]
+        x, u = torch.cat([one.x[0] for one in rounds]), torch.cat([one.u[0] for one in rounds])
+        return x.unflatten(0, (-1, config.columns)), u.unflatten(0, (-1, config.columns))
+
     def _judge(self, number: int, denoiser: TrainedDenoiser) -> None:
         """Judges the model after a round, and lets it propose its samples."""
         generator = generator_for(self.train.seed, JUDGE_STREAM, number)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import json
+import logging
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +20,8 @@ from equilibra.systems.model import Model
 from equilibra.systems.scope import Scope
 from equilibra.train.config import TrainConfig
 from equilibra.train.run import Progress, train_denoiser
+
+_SHOWN = 3  # records that a warning names
 
 
 def fit(
@@ -59,8 +64,12 @@ def fit(
     weights = train_denoiser(
         model.denoiser, data, config, optimiser or folder, identity=identity, objective=objective, progress=progress
     )
-    network = {key.removeprefix("network."): value for key, value in weights.items()}
-    return model.with_weights(network).save(folder / "model")
+    return model.with_weights(network_weights(weights)).save(folder / "model")
+
+
+def network_weights(averaged: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Returns the weights of a network by its own names, out of the averaged parameters of its denoiser."""
+    return {key.removeprefix("network."): value for key, value in averaged.items() if key.startswith("network.")}
 
 
 def tuned(model: Model, *, name: str | None, scope: Scope, card: Card) -> Model:
@@ -100,6 +109,24 @@ def starting_model(model: Model, domain: str, temperature: float | None) -> Mode
 def start_choices(model: Model, start: Model) -> dict[str, Any]:
     """Returns what defines a run besides the hash of the given model's weights, where it starts from what `starting_model` made of it."""
     return {} if start is model else {"start_temperature": start.scope.temperature}
+
+
+def weights_digest(data: ConformationData) -> str:
+    """Returns a hash of how often each entry is drawn."""
+    return hashlib.sha256(json.dumps([float(weight).hex() for weight in data.weights]).encode()).hexdigest()
+
+
+def warn_left_out(problems: Sequence[InputError], what: str) -> None:
+    """Warns of records that a training leaves out, and names the first of them; says nothing if there are none.
+
+    Arguments:
+        problems: What is wrong with each.
+        what: What they are, in the plural.
+    """
+    if problems:
+        shown = "; ".join(str(problem) for problem in problems[:_SHOWN])
+        more = f"; and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
+        logging.getLogger(__name__).warning("%d %s were left out: %s%s", len(problems), what, shown, more)
 
 
 def data_digest(data: ConformationData) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,7 +29,7 @@ from equilibra.systems.ligand.trajectory import ComplexTrajectory, LigandTraject
 from equilibra.systems.model import Model
 from equilibra.systems.scope import Scope
 from equilibra.train.config import FINE_TUNING, TrainConfig
-from equilibra.train.fit import fit, starting_model, tuned
+from equilibra.train.fit import fit, starting_model, tuned, warn_left_out
 from equilibra.train.run import Progress
 
 TRANSFERABLE = 20
@@ -64,7 +63,6 @@ SPACES = {TORSIONS: Torus(period=2.0 * np.pi)}
 """Spaces that training batches are projected on."""
 
 _STREAM = 0x504F5345
-_SHOWN = 3
 
 
 @dataclass(frozen=True, eq=False)
@@ -150,11 +148,7 @@ def complex_systems(sources: Sequence[Any]) -> list[LigandSystem]:
             problems.append(error)
     without = [system for system in found if system.pose is None or np.isnan(system.pose).any()]
     problems += [InputError(f"{system.name}: it has no pose of all its atoms to learn from") for system in without]
-    if problems:
-        more = f"; and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
-        logging.getLogger(__name__).warning(
-            "%d complexes were left out: %s%s", len(problems), "; ".join(map(str, problems[:_SHOWN])), more
-        )
+    warn_left_out(problems, "complexes")
     kept = [system for system in found if system.pose is not None and not np.isnan(system.pose).any()]
     if not kept:
         raise InputError(

@@ -31,7 +31,7 @@ from equilibra.train.energies import EnergiesTraining, digest_of
 from equilibra.train.energy import EnergyTraining, Progress
 from equilibra.train.energy_config import EnergyConfig
 from equilibra.train.energy_objective import make_objective
-from equilibra.train.fit import data_digest
+from equilibra.train.fit import data_digest, network_weights
 from equilibra.train.ligand import DEFAULT, SAMPLER, LigandSources, scope_of, shift_scale
 from equilibra.train.ligand_card import energy_card, systems_table
 
@@ -197,8 +197,7 @@ def train_ligand_on_energy(
         others.save(folder / "complexes")
     if not alone:
         write_text(folder / "systems.csv", systems_table(systems, last))
-    network_weights = {key.removeprefix("network."): value for key, value in averaged.items() if key.startswith("network.")}
-    return model.with_weights(network_weights).save(folder / "model")
+    return model.with_weights(network_weights(averaged)).save(folder / "model")
 
 
 def _training(
@@ -233,19 +232,15 @@ def start_poses(system: LigandSystem, seed: int, *, from_pose: bool = False) -> 
 
 
 def walkers_of(system: LigandSystem, training: EnergyTraining, *, temperature: float) -> LigandEnsemble:
-    """Returns the poses of the lowest temperature of a training as an ensemble: a Markov chain of each walker, without the oldest rounds, as in the buffer's `newest` share."""
-    config = training.config
-    first = min(config.rounds - 1, round((1.0 - config.newest) * config.rounds))
-    frames = [training.files.read(number)[0] for number in range(first, config.rounds)]
-    x = torch.cat([each.x[0] for each in frames])
-    u = torch.cat([each.u[0] for each in frames])
+    """Returns the poses of the lowest temperature of a training as an ensemble: a block of each walker; see `EnergyTraining.walkers`."""
+    x, u = training.walkers()
     packing = PosePacking(system)
-    walker = np.concatenate([np.arange(len(each.u[0])) % config.columns for each in frames])
+    frames, columns = u.shape
     return LigandEnsemble.from_frames(
         system,
-        pose_positions(system, packing.state(x)).numpy(),
-        energies=u.numpy() * training.reduced.kt,
-        blocks=walker,
+        pose_positions(system, packing.state(x.flatten(0, 1))).numpy(),
+        energies=u.flatten().numpy() * training.reduced.kt,
+        blocks=np.tile(np.arange(columns), frames),
         provenance={
             "kind": WALKERS,
             "temperature_k": temperature,

@@ -31,6 +31,7 @@ from equilibra.train.config import TrainConfig
 from equilibra.train.energy import EnergyTraining, Progress, log_z_words
 from equilibra.train.energy_config import LOW_NOISE, MOLECULE, ON_POLICY, TWICE_DIFFERENTIATED, EnergyConfig
 from equilibra.train.energy_objective import make_objective
+from equilibra.train.fit import network_weights
 from equilibra.train.molecule import read_molecule
 from equilibra.train.walkers import write_walkers
 
@@ -155,8 +156,7 @@ def train_molecule_on_energy(
     )
     if config.objective not in ON_POLICY:
         write_walkers(folder / "walkers", system, training, temperature=temperature)
-    averaged = {key.removeprefix("network."): value for key, value in run.weights.items() if key.startswith("network.")}
-    return model.with_weights(averaged).save(folder / "model")
+    return model.with_weights(network_weights(run.weights)).save(folder / "model")
 
 
 def _check_weights(model: Model, network: GraphormerConfig, config: EnergyConfig) -> None:

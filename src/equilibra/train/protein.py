@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -26,7 +24,7 @@ from equilibra.systems.protein.snapshots import ForceProgress
 from equilibra.systems.protein.system import ProteinSystem
 from equilibra.systems.scope import Scope
 from equilibra.train.config import FINE_TUNING, TrainConfig, twice_differentiated
-from equilibra.train.fit import fit, start_choices, starting_model, tuned
+from equilibra.train.fit import fit, start_choices, starting_model, tuned, weights_digest
 from equilibra.train.protein_energy import OPTIMISER, ProteinEnergy, with_mean_forces
 from equilibra.train.protein_features import (
     FeatureDropout,
@@ -368,11 +366,10 @@ def _summary(data: ConformationData, temperature: float | None) -> str:
 
 def _batches(data: ConformationData, dropout: float) -> dict[str, object]:
     """What of the drawing of batches defines a run."""
-    weights = json.dumps([float(weight).hex() for weight in data.weights])
     return {
         "crop": data.crop,
         "budget": data.budget,
-        "weights": hashlib.sha256(weights.encode()).hexdigest(),
+        "weights": weights_digest(data),
         **({"feature_dropout": dropout} if dropout else {}),
     }
 

@@ -18,7 +18,7 @@ def write_walkers(folder: Path, system: MoleculeSystem, training: EnergyTraining
     """Writes the walkers of the lowest temperature in the layout of `equilibra simulate`, one trajectory for each; `simulation.json` comes last.
 
     Each walker is a Markov chain at that temperature: its moves, the exchanges with the rungs above, and the model's proposals leave the Boltzmann
-    distribution as it is. The oldest rounds are left out, as in the buffer's `newest` share: walkers start far from equilibrium.
+    distribution as it is. Of the oldest rounds see `EnergyTraining.walkers`.
 
     Arguments:
         folder: Folder to write to.
@@ -27,13 +27,8 @@ def write_walkers(folder: Path, system: MoleculeSystem, training: EnergyTraining
         temperature: Lowest temperature, in K.
     """
     config = training.config
-    first = min(config.rounds - 1, round((1.0 - config.newest) * config.rounds))
-    xs, us = [], []
-    for number in range(first, config.rounds):
-        frames = training.files.read(number)[0]
-        xs.append(frames.x[0].reshape(-1, config.columns, *frames.x.shape[2:]).numpy())
-        us.append(frames.u[0].reshape(-1, config.columns).numpy())
-    x, u = np.concatenate(xs), np.concatenate(us) * training.reduced.kt
+    frames, reduced = training.walkers()
+    x, u = frames.numpy(), reduced.numpy() * training.reduced.kt
     folder.mkdir(parents=True, exist_ok=True)
     write_frames(folder / "topology.pdb", np.asarray(system.reference, dtype=np.float32)[None], system)
     trajectories, energies = [], []

@@ -11,53 +11,73 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import math
 import time
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from equilibra.analysis.adsorbate import jensen_shannon_bits
 from equilibra.atomic import write_text
 from equilibra.energies.energy import ReducedEnergy
 from equilibra.energies.hamiltonian import HamiltonianMoves
 from equilibra.energies.langevin import LangevinDynamics
 from equilibra.energies.parallel_tempering import ParallelTempering, geometric_betas
 from equilibra.energies.walkers import evaluate
-from equilibra.systems.adsorbate.density_map import boltzmann_map, occupancy
+from equilibra.errors import EquilibraError
+from equilibra.systems.adsorbate.density_map import (
+    DensityMap,
+    boltzmann_maps,
+    correlation,
+    jensen_shannon,
+    occupancy,
+    voxel_positions,
+)
 from equilibra.systems.adsorbate.domain import absolute
 from equilibra.systems.adsorbate.energy import adsorbate_energy
 from equilibra.systems.adsorbate.ensemble import AdsorbateEnsemble
 from equilibra.systems.adsorbate.placement import place, relax, success
+from equilibra.systems.adsorbate.sites import Sites
 from equilibra.systems.adsorbate.sources import adsorbate_systems
-from equilibra.systems.adsorbate.system import AdsorbateSystem
+from equilibra.systems.adsorbate.system import LIFT, AdsorbateSystem
 from equilibra.systems.model import load
 from equilibra.train.adsorbate_energy import DEFAULT, LADDER, train_adsorbate_on_energy
 
 LOWEST, HOTTEST = 200.0, 1500.0
 
 TRAINED = [
-    f"{metal}({facet}) {size}"
-    for metal in ("Al", "Ni", "Cu", "Ag", "Pt")
-    for facet, size in (("111", "2x2x4"), ("100", "2x2x4"))
-]
-TRAINED += [
+    "Al(111) 2x2x4",
+    "Ni(111) 2x2x4",
+    "Ni(100) 2x2x4",
+    "Cu(111) 2x2x4",
+    "Cu(100) 2x2x4",
+    "Ag(111) 2x2x4",
+    "Ag(100) 2x2x4",
+    "Pt(111) 2x2x4",
+    "Pt(100) 2x2x4",
     "Cu(110) 2x2x4",
     "Pt(110) 2x2x4",
     "Ni(211) 3x2x4",
-    "Pt(211) 3x2x4",
     "Cu3Au(111) 1x1x4",
-    "Cu3Au(100) 1x1x4",
-    "Ni3Al(111) 1x1x4",
+    "Pd3Cu(111) 1x1x4",
+    "Pd3Ag(100) 1x1x4",
+    "Au3Cu(100) 1x1x4",
 ]
-"""Surfaces of the training; palladium, gold, the facets (110) of nickel and (211) of copper, and platinum with copper are kept out."""
+"""Surfaces of the training. Palladium and gold are in alloys only; their own surfaces, the facets (110) of nickel and (211) of platinum, and platinum with copper are kept out."""
+
+WITH_MOLECULES = ["Ni(111) 2x2x4", "Pt(111) 2x2x4", "Cu(100) 2x2x4"]
+"""Those with molecules on them as well."""
+
+SIZE = {"dim": 48, "pair_dim": 32, "layers": 2, "heads": 4, "basis": 32, "cutoff": 4.5}
+"""Changes of the network's size."""
 
 SEEN = ["Pt(111) 2x2x4", "Cu(100) 2x2x4", "Ni(111) 2x2x4", "Cu(110) 2x2x4", "Cu3Au(111) 1x1x4"]
 UNSEEN = ["Pd(111) 2x2x4", "Au(100) 2x2x4", "Pd(100) 2x2x4", "Ni(110) 2x2x4", "Pt3Cu(111) 1x1x4"]
 """Ten surfaces of the figures: of the training, and kept out of it."""
 
 ATOMS = ("H", "C", "N", "O")
-MOLECULES = ("CO", "OH", "NH", "CH3")
-TEMPERATURES = (300.0, 600.0)
+MOLECULES = ("CO", "OH", "CH3")
 GRID = (20, 20, 10)
 
 
@@ -67,9 +87,29 @@ def sources(surfaces: list[str], adsorbates: tuple[str, ...]) -> list[AdsorbateS
 
 def train(args: argparse.Namespace) -> None:
     config = dataclasses.replace(
-        LADDER, hottest=HOTTEST / LOWEST, columns=args.walkers, sweeps=args.sweeps, burn_in=args.sweeps // 2, path_samples=64
+        LADDER,
+        hottest=HOTTEST / LOWEST,
+        rungs=6,
+        columns=args.walkers,
+        leapfrog=6,
+        moves=1,
+        burn_in=12,
+        sweeps=12,
+        path_samples=32,
+        path_levels=8,
     )
-    how = dataclasses.replace(DEFAULT, steps=args.steps, batch_size=args.batch_size, threads=args.threads, seed=args.seed)
+    how = dataclasses.replace(
+        DEFAULT,
+        steps=args.steps,
+        batch_size=args.batch_size,
+        learning_rate=1e-3,
+        schedule="constant",
+        warmup=200,
+        ema=0.998,
+        checkpoint_every=250,
+        threads=args.threads,
+        seed=args.seed,
+    )
     last = [0.0]
 
     def progress(state) -> None:
@@ -80,9 +120,9 @@ def train(args: argparse.Namespace) -> None:
                 flush=True,
             )
 
-    systems = sources(TRAINED, (*ATOMS, *MOLECULES))
+    systems = sources(TRAINED, ATOMS) + sources(WITH_MOLECULES, MOLECULES)
     model = train_adsorbate_on_energy(
-        systems, args.out, "emt", config, how, name="adsorbate-metals", temperature=LOWEST, progress=progress
+        systems, args.out, "emt", config, how, name="adsorbate-metals", temperature=LOWEST, network=SIZE, progress=progress
     )
     print(model.card.data)
 
@@ -92,10 +132,10 @@ def tempered(
 ) -> tuple[AdsorbateEnsemble, np.ndarray]:
     """Returns the walkers of parallel tempering at a temperature, and the column (F,) of each, of which the spread is an honest error."""
     reduced = ReducedEnergy.at(adsorbate_energy(system, "emt"), temperature)
-    betas = geometric_betas(max(HOTTEST / temperature, 2.0), 8)
-    engine = ParallelTempering(reduced, betas, columns, HamiltonianMoves(step=0.02, leapfrog=10), moves_per_sweep=2)
+    betas = geometric_betas(max(HOTTEST / temperature, 2.0), 4)
+    engine = ParallelTempering(reduced, betas, columns, HamiltonianMoves(step=0.02, leapfrog=8), moves_per_sweep=1)
     generator = torch.Generator().manual_seed(seed)
-    state = engine.start(torch.tensor(system.placed(64, seed=seed)), generator=generator)
+    state = engine.start(torch.tensor(system.placed(4 * columns, seed=seed)), generator=generator)
     state = engine.burn_in(state, sweeps=sweeps // 4, generator=generator)
     x = torch.cat([kept.x[0] for kept in engine.run(state, sweeps=sweeps, every=4, generator=generator)])
     column = np.arange(len(x)) % columns
@@ -105,72 +145,107 @@ def tempered(
 
 
 def atoms_on_surfaces(model, args: argparse.Namespace) -> list[dict]:
-    """Figure 1: site coverage in 200 samples, and maps against the exact ones."""
+    """Figure 1: coverage of sites in 200 samples, populations of sites, and maps against the exact ones, beside the floor of as many independent draws from these and a gas that is uniform in the window."""
     rows = []
-    for unseen, surfaces in ((False, SEEN), (True, UNSEEN)):
-        for system in sources(surfaces, ATOMS):
-            few = model.sample(system, 200, seed=args.seed, temperature=TEMPERATURES[-1])
-            for temperature in TEMPERATURES:
-                energy = adsorbate_energy(system, "emt")
-                exact = boltzmann_map(system, energy, temperature, shape=GRID)
+    for name in args.atoms:
+        for system in sources(SEEN + UNSEEN, (name,)):
+            energy = adsorbate_energy(system, "emt")
+            exact_maps = boltzmann_maps(system, energy, args.temperatures, shape=GRID, finer=(2, 2, 4))
+            for temperature, exact in zip(args.temperatures, exact_maps, strict=True):
+                few = model.sample(system, 200, seed=args.seed, temperature=temperature)
                 weighted = model.sample(
                     system, args.n, seed=args.seed, temperature=temperature, energy="emt", levels=args.levels, block_size=500
                 )
-                reference = _sites_of_map(weighted, exact)
-                raw = occupancy(weighted, shape=GRID, weighted=False)
-                near = occupancy(weighted, shape=GRID)
+                site_of = _site_of_voxels(weighted, exact)
+                maps = {
+                    "weighted": occupancy(weighted, shape=GRID),
+                    "raw": occupancy(weighted, shape=GRID, weighted=False),
+                    "floor": exact.drawn(args.n, np.random.default_rng(args.seed)),
+                    "gas": dataclasses.replace(exact, density=np.ones(GRID)),
+                }
+                true = np.bincount(site_of, weights=exact.probability.ravel())
+                names = [site.label for site in weighted.sites.kinds]
+                known = {label for label, share in zip(names, true, strict=False) if share >= 0.01}
                 row = {
                     "system": system.name,
-                    "unseen": unseen,
+                    "unseen": system.name.partition("@")[2] in UNSEEN,
                     "temperature": temperature,
-                    "coverage": len(reference & set(few.site_labels)) / len(reference),
+                    "sites": {label: round(float(share), 4) for label, share in zip(names, true, strict=False)},
+                    "coverage": len(known & set(few.site_labels)) / len(known),
                     "ess": weighted.provenance["path_weights"]["ess_fraction"],
-                    "weighted": near.difference(exact),
-                    "raw": raw.difference(exact),
                 }
+                for kind, found in maps.items():
+                    shares = np.bincount(site_of, weights=found.probability.ravel(), minlength=len(true))
+                    folded, folded_exact = (_folded(grid, system.name) for grid in (found, exact))
+                    row[kind] = {
+                        "tv_sites": 0.5 * float(np.abs(shares - true).sum()),
+                        "correlation": correlation(folded, folded_exact),
+                        "js_bits": jensen_shannon(folded, folded_exact),
+                        "correlation_plane": correlation(folded.sum(2), folded_exact.sum(2)),
+                        "js_bits_plane": jensen_shannon(folded.sum(2), folded_exact.sum(2)),
+                    }
                 rows.append(row)
                 print(json.dumps(row), flush=True)
     return rows
 
 
-def _sites_of_map(ensemble: AdsorbateEnsemble, exact) -> set[str]:
-    """Returns the kinds of sites with at least one per cent of the exact map."""
-    from equilibra.systems.adsorbate.density_map import voxel_positions
+def _folded(grid: DensityMap, name: str) -> np.ndarray:
+    """Returns the probability of a map folded into one cell of the surface: of N x M cells, which are all the same, the sum."""
+    a, b = (int(number) for number in name.rpartition(" ")[2].split("x")[:2])
+    p = grid.probability
+    nx, ny, nz = p.shape
+    return p.reshape(a, nx // a, b, ny // b, nz).sum((0, 2))
 
+
+def _site_of_voxels(ensemble: AdsorbateEnsemble, exact: DensityMap) -> np.ndarray:
+    """Returns the kind of site that is nearest to each voxel, flat."""
     points = voxel_positions(ensemble.system, exact.density.shape, exact.heights).reshape(-1, 3)
-    which, _ = ensemble.sites.nearest(points)
-    share = np.bincount(which, weights=exact.probability.ravel(), minlength=len(ensemble.sites.kinds))
-    return {site.label for site, part in zip(ensemble.sites.kinds, share, strict=True) if part >= 0.01}
+    return ensemble.sites.nearest(points)[0]
 
 
 def molecules_on_surfaces(model, args: argparse.Namespace) -> list[dict]:
-    """Figure 2: site populations of molecules against parallel tempering, and the effective sample size."""
-    rows = []
+    """Figure 2: site populations and orientations of molecules against parallel tempering, and the effective sample size."""
+    rows, columns = [], 16
     for system in sources([SEEN[0], UNSEEN[0]], MOLECULES):
-        reference, column = tempered(system, 600.0, sweeps=args.sweeps, columns=16, seed=args.seed + 1)
-        weighted = model.sample(
-            system, args.n, seed=args.seed, temperature=600.0, energy="emt", levels=args.levels, block_size=500
-        )
+        try:
+            weighted = model.sample(
+                system, args.n, seed=args.seed, temperature=600.0, energy="emt", levels=args.levels, block_size=500
+            )
+        except EquilibraError as error:
+            # a model that makes next to no sound sample is a result, too
+            rows.append({"system": system.name, "failed": str(error)})
+            print(json.dumps(rows[-1]), flush=True)
+            continue
+        reference, column = tempered(system, 600.0, sweeps=args.sweeps, columns=columns, seed=args.seed + 1)
         labels = np.array(reference.site_labels)
         ours = {row.label: row for row in weighted.populations_of_sites()}
+        plain = np.array(weighted.site_labels)
         scores = {}
-        for label in sorted(set(labels.tolist())):
-            each = np.array([(labels[column == k] == label).mean() for k in range(16)])
-            error = each.std(ddof=1) / 4.0
+        for label in sorted(set(labels.tolist()) | set(ours)):
+            each = np.array([(labels[column == k] == label).mean() for k in range(columns)])
+            error = each.std(ddof=1) / math.sqrt(columns)
             found = ours.get(label)
             share, own = (found.population, found.error) if found else (0.0, 0.0)
             scores[label] = {
                 "reference": each.mean(),
                 "error": error,
-                "model": share,
+                "weighted": share,
+                "weighted_error": own,
+                "raw": float((plain == label).mean()),
                 "z": (share - each.mean()) / max(np.hypot(error, own), 1e-3),
             }
-        tilt = [_tilts(part) for part in (reference, weighted)] if system.atoms > 1 else None
-        row = {"system": system.name, "ess": weighted.provenance["path_weights"]["ess_fraction"], "sites": scores}
-        if tilt is not None:
-            half = len(tilt[0]) // 2
-            row["orientation_jsd_bits"] = _jsd(tilt[0], tilt[1], None, weighted.weights)
-            row["orientation_floor_bits"] = _jsd(tilt[0][:half], tilt[0][half:], None, None)
+        tilt, own_tilt = (_tilts(part) for part in (reference, weighted))
+        first = column < columns // 2
+        row = {
+            "system": system.name,
+            "valid": len(weighted) / (len(weighted) + len(weighted.rejected)),
+            "ess": weighted.provenance["path_weights"]["ess_fraction"],
+            "sites": scores,
+            "orientation_jsd_bits": _jsd(tilt, own_tilt, None, weighted.weights),
+            "orientation_raw_bits": _jsd(tilt, own_tilt, None, None),
+            "orientation_floor_bits": _jsd(tilt[first], tilt[~first], None, None),
+            "orientation_isotropic_bits": _jsd(tilt, np.linspace(-1.0, 1.0, 9999), None, None),
+        }
         rows.append(row)
         print(json.dumps(row, default=float), flush=True)
     return rows
@@ -181,34 +256,79 @@ def _tilts(ensemble: AdsorbateEnsemble) -> np.ndarray:
     return d[:, 2] / np.linalg.norm(d, axis=1)
 
 
-def _jsd(a: np.ndarray, b: np.ndarray, wa, wb) -> float:
-    from equilibra.analysis.adsorbate import jensen_shannon_bits
-
+def _jsd(a: np.ndarray, b: np.ndarray, wa: np.ndarray | None, wb: np.ndarray | None) -> float:
     p, q = (np.histogram(x, bins=24, range=(-1, 1), weights=w)[0].astype(float) for x, w in ((a, wa), (b, wb)))
     return jensen_shannon_bits(p / p.sum(), q / q.sum())
 
 
 def placement(model, args: argparse.Namespace) -> list[dict]:
-    """Figure 3: success within 0.1 eV after k structures, with the number of energy calls."""
+    """Figure 3: success within 0.1 eV after k structures that are relaxed by the energy, beside random and heuristic placement; and those of as many energy calls."""
     rows = []
-    for system in sources([SEEN[0], SEEN[3], UNSEEN[1], UNSEEN[3]], ("O", "CO", "CH3")):
-        cold = model.sample(system, 50, seed=args.seed, temperature=300.0)
+    systems = sources([SEEN[0], SEEN[3], UNSEEN[1], UNSEEN[3]], ("O", "CO", "CH3"))
+    systems += [AdsorbateSystem.of(str(path)) for path in args.structures or ()]
+    for system in systems:
+        try:
+            cold = model.sample(system, args.placed, seed=args.seed, temperature=300.0)
+        except EquilibraError as error:
+            rows.append({"system": system.name, "failed": str(error)})
+            print(json.dumps(rows[-1]), flush=True)
+            continue
         starts = {
             "model": cold.state_positions().numpy(),
-            "random": place(system, 50, "random", seed=args.seed),
-            "heuristic": place(system, 50, "heuristic", seed=args.seed),
+            "random": place(system, args.placed, "random", seed=args.seed),
+            "heuristic": place(system, args.placed, "heuristic", seed=args.seed),
         }
         found = {name: relax(system, x, "emt") for name, x in starts.items()}
         best = min(float(part.energies[~part.anomalous].min()) for part in found.values() if (~part.anomalous).any())
-        row = {"system": system.name}
+        row = {"system": system.name, "best": best}
         for name, part in found.items():
+            as_dear = [max(1, round(k * found["model"].calls.mean() / part.calls.mean())) for k in (1, 10)]
             row[name] = {
                 "sr": success(part, best),
+                "sr_at_the_calls_of_the_model": list(success(part, best, tuple(as_dear)).values()),
                 "calls": float(part.calls.mean()),
                 "anomalies": float(part.anomalous.mean()),
             }
         rows.append(row)
         print(json.dumps(row), flush=True)
+    return rows
+
+
+def preferences(model, args: argparse.Namespace) -> list[dict]:
+    """Figure 3, second part: the order of sites by effective medium theory and by the model, against energies of density functional theory at a quarter of a monolayer."""
+    from scipy.stats import spearmanr
+
+    if args.energies is None:
+        return []
+    known, rows = json.loads(args.energies.read_text(encoding="utf-8")), []
+    for metal in ("Pt", "Ag", "Au"):
+        for system in sources([f"{metal}(111) 2x2x4"], ATOMS):
+            name = system.adsorbates[0].name
+            dft = {site: values["0.25"] for site, values in known[metal][name].items()}
+            energy, points = adsorbate_energy(system, "emt"), {site.label: site.points for site in Sites(system.slab).kinds}
+            heights = torch.arange(system.window[0], system.window[1], 0.02, dtype=torch.float64)
+            emt = {}
+            for site in dft:
+                x = torch.zeros(len(heights), 1, 3, dtype=torch.float64)
+                x[:, 0, :2] = torch.tensor(points[site][0, :2])
+                x[:, 0, 2] = heights
+                above = heights > 0.0 - LIFT  # of atoms on the surface, not within
+                emt[site] = float(energy.energy(x)[above].min())
+            drawn = np.array(model.sample(system, 500, seed=args.seed, temperature=600.0).site_labels)
+            # of one site of a kind: there are three bridges for each top
+            seen = {site: float((drawn == site).mean()) / len(points[site]) for site in dft}
+            order = [dft[site] for site in dft]
+            row = {
+                "system": system.name,
+                "dft": dft,
+                "emt": {site: value - min(emt.values()) for site, value in emt.items()},
+                "model": seen,
+                "spearman_emt_dft": float(spearmanr(order, [emt[site] for site in dft])[0]),
+                "spearman_model_dft": float(spearmanr(order, [-seen[site] for site in dft])[0]),
+                "same_lowest": min(dft, key=lambda site: dft[site]) == min(emt, key=lambda site: emt[site]),
+            }
+            rows.append(row)
+            print(json.dumps(row), flush=True)
     return rows
 
 
@@ -245,13 +365,12 @@ def speed(model, args: argparse.Namespace) -> dict:
 
 
 def supercell(model, args: argparse.Namespace) -> dict:
-    """Figure 5: the populations of sites of a cell and of one twice as large in both directions, at the same coverage of one atom in four."""
+    """Figure 5: the populations of sites of one atom in cells of three sizes."""
     found = {}
-    for text in ("O@Pt(111) 2x2x4", "O,O,O,O@Pt(111) 4x4x4"):
-        drawn = model.sample(adsorbate_systems(text)[0], 500, seed=3, temperature=900.0, outside_scope=True)
-        names = [site.label for site in drawn.sites.kinds]
-        counts = np.bincount(drawn.occupied.ravel(), minlength=len(names)) / drawn.occupied.size
-        found[text] = dict(zip(names, counts.tolist(), strict=True))
+    for size in ("2x2x4", "3x3x4", "4x4x4"):
+        (system,) = adsorbate_systems(f"O@Pt(111) {size}")
+        drawn = model.sample(system, 1000, seed=3, temperature=900.0)
+        found[size] = {row.label: [row.population, row.error] for row in drawn.populations_of_sites()}
     print(json.dumps(found), flush=True)
     return found
 
@@ -262,22 +381,33 @@ def measure(args: argparse.Namespace) -> None:
         "atoms": atoms_on_surfaces,
         "molecules": molecules_on_surfaces,
         "placement": placement,
+        "preferences": preferences,
         "speed": speed,
         "supercell": supercell,
     }
     chosen = args.only or list(parts)
     found = {name: parts[name](model, args) for name in chosen}
-    if "atoms" in found:
-        for group in (False, True):
-            rows = [row for row in found["atoms"] if row["unseen"] is group]
+    for group in (False, True):
+        rows = [row for row in found.get("atoms", ()) if row["unseen"] is group]
+        for temperature in sorted({row["temperature"] for row in rows}):
             print(
-                f"{'unseen' if group else 'seen'}: coverage {np.mean([r['coverage'] for r in rows]):.3f}, "
-                f"plane correlation {np.mean([r['weighted']['correlation_plane'] for r in rows]):.4f} weighted, "
-                f"{np.mean([r['raw']['correlation_plane'] for r in rows]):.4f} raw, JS {np.mean([r['weighted']['js_bits_plane'] for r in rows]):.4f} "
-                f"and {np.mean([r['raw']['js_bits_plane'] for r in rows]):.4f} bits, ESS {np.mean([r['ess'] for r in rows]):.3f}"
+                "unseen" if group else "seen",
+                f"{temperature:g} K:",
+                _summary([r for r in rows if r["temperature"] == temperature]),
             )
     args.out.mkdir(parents=True, exist_ok=True)
     write_text(args.out / "measured.json", json.dumps(found, indent=2, default=float) + "\n")
+
+
+def _summary(rows: list[dict]) -> str:
+    """Returns the means over systems in words."""
+    words = [
+        f"{len(rows)} systems, coverage {np.mean([r['coverage'] for r in rows]):.3f}, ESS {np.mean([r['ess'] for r in rows]):.3f}"
+    ]
+    for kind in ("weighted", "raw", "floor", "gas"):
+        means = {name: np.mean([r[kind][name] for r in rows]) for name in rows[0][kind]}
+        words.append(f"{kind}: " + ", ".join(f"{name} {value:.4f}" for name, value in means.items()))
+    return "; ".join(words)
 
 
 def main() -> None:
@@ -286,12 +416,17 @@ def main() -> None:
     parser.add_argument("-o", "--out", type=Path, default=Path("runs/adsorbates"))
     parser.add_argument("--model", type=Path)
     parser.add_argument("--only", nargs="*")
-    parser.add_argument("--steps", type=int, default=30_000)
-    parser.add_argument("--batch-size", type=int, default=256)
-    parser.add_argument("--walkers", type=int, default=16)
-    parser.add_argument("--sweeps", type=int, default=240)
-    parser.add_argument("--levels", type=int, default=50)
-    parser.add_argument("-n", type=int, default=10_000)
+    parser.add_argument("--steps", type=int, default=5_000)
+    parser.add_argument("--batch-size", type=int, default=128)
+    parser.add_argument("--walkers", type=int, default=48)
+    parser.add_argument("--sweeps", type=int, default=320)
+    parser.add_argument("--levels", type=int, default=40)
+    parser.add_argument("-n", type=int, default=2_000)
+    parser.add_argument("--temperatures", type=float, nargs="+", default=(300.0, 600.0))
+    parser.add_argument("--atoms", nargs="+", default=ATOMS)
+    parser.add_argument("--placed", type=int, default=30)
+    parser.add_argument("--structures", type=Path, nargs="*", help="files of slabs with adsorbates, for placement")
+    parser.add_argument("--energies", type=Path, help="energies.json of sites by metal, adsorbate and coverage")
     parser.add_argument("--langevin-step", type=float, default=0.02)
     parser.add_argument("--langevin-steps", type=int, default=20_000)
     parser.add_argument("--seed", type=int, default=0)

@@ -22,7 +22,7 @@ from equilibra.analysis.particle_evaluation import evaluate_particles, particle_
 from equilibra.analysis.symmetry_distance import Method
 from equilibra.density.flow import FlowConfig, log_density
 from equilibra.density.path_weights import draw_weighted, fit_variances, path_kernels, reverse_weights
-from equilibra.diffusion.denoiser import BoundDenoiser, NetworkDenoiser
+from equilibra.diffusion.denoiser import BoundDenoiser, Denoiser, NetworkDenoiser
 from equilibra.diffusion.process import Field, Process
 from equilibra.diffusion.schedule import VarianceExploding
 from equilibra.diffusion.space import CentredEuclidean
@@ -40,6 +40,7 @@ from equilibra.sampling.sampler import draw
 from equilibra.state.features import Features
 from equilibra.state.randomness import generator_for
 from equilibra.state.state import State
+from equilibra.systems.blocks import BatchedDenoiser
 from equilibra.thermo.free_energy import bar, log_z
 from equilibra.thermo.weights import diagnose, forward_effective_fraction, normalised
 from equilibra.train.checkpoint import read_checkpoint, write_checkpoint
@@ -50,6 +51,8 @@ from equilibra.train.rounds import kept_conformations
 from equilibra.train.run import train_denoiser
 
 FIELD = "pos"
+AT_ONCE = 100_000
+"""Pairs of particles that the network is given at once when it is measured."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -260,7 +263,9 @@ def measure(name: str, folder: Path, *, reference: Path, samples: int, paths: in
     """Prints every figure of a trained cluster beside its floor and baselines."""
     torch.set_num_threads(threads)
     energy = cluster(name)
-    bound, header = trained(name, folder)
+    alone, header = trained(name, folder)
+    # arrays of pairs above 32 MiB would be cleared anew each time
+    bound = BatchedDenoiser(alone, max(16, AT_ONCE // energy.items**2))
     loaded = np.load(reference, allow_pickle=False)
     print(f"{name}: training {header['calls']:,} energy calls, last round {json.dumps(header['rounds'][-1])}\n", flush=True)
 
@@ -309,7 +314,7 @@ def measure(name: str, folder: Path, *, reference: Path, samples: int, paths: in
 
 
 def likelihood(
-    bound: BoundDenoiser, u_of: Callable[[np.ndarray], np.ndarray], runs: list[np.ndarray], energy: PairCluster, *, n: int
+    bound: Denoiser, u_of: Callable[[np.ndarray], np.ndarray], runs: list[np.ndarray], energy: PairCluster, *, n: int
 ) -> None:
     r"""Prints the mean NLL of reference samples under the model.
 
@@ -338,7 +343,7 @@ def likelihood(
 
 
 def thermodynamics(
-    name: str, bound: BoundDenoiser, u_of: Callable[[State], torch.Tensor], x: np.ndarray, *, paths: int, steps: int = 200
+    name: str, bound: Denoiser, u_of: Callable[[State], torch.Tensor], x: np.ndarray, *, paths: int, steps: int = 200
 ) -> tuple[np.ndarray, np.ndarray]:
     """Returns weighted samples and their log-weights; prints log Z by path weights, BAR, the bracket, and the diagnostics."""
     energy = cluster(name)

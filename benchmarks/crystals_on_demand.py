@@ -1,9 +1,12 @@
-"""Crystals with the band gap that was asked for: how often an independent judge finds it, with and without what the guidance is made of.
+"""Crystals with the band gap that was asked for: how often independent judges find it, with and without what the guidance is made of.
 
-    python benchmarks/crystals_on_demand.py MODEL --formula C8 -n 200 -o on-demand/
+    python benchmarks/crystals_on_demand.py crystal-carbon24 --formula C8 -n 200 -o on-demand/
+    python benchmarks/crystals_on_demand.py crystal-carbon24 --formula C8 -n 200 --label band-gap:megnet --strength 2 -o on-demand/
 
-For each target the model is sampled by itself, guided with weights (sequential Monte Carlo), guided without them, and guided without the gradient of the cell; a structure is a hit if
-the judge's gap is within the tolerance of the target. Finished runs in the folder are not done again. Weighted shares count each structure by its weight.
+For each target the model is sampled by itself, guided with weights (sequential Monte Carlo), guided without them, and guided without the gradient of the cell; with --label, it is asked for
+its label instead of being guided. A structure is a hit if the judge's gap is within the tolerance of the target; one that the judge cannot evaluate is a miss. A gap of zero
+is asked for as one of at most zero, since signed gaps of metals are negative, and judges that report those as zero. Finished runs in the folder are not done again. Weighted shares count each structure by its
+weight. Structures are unique and novel as `equilibra evaluate` has it.
 """
 
 from __future__ import annotations
@@ -15,19 +18,21 @@ from pathlib import Path
 
 import numpy as np
 
-from equilibra.analysis.crystal.duplicates import duplicate_groups
+from equilibra.analysis.crystal.duplicates import originality
 from equilibra.guidance.guide import Guide, Property
-from equilibra.guidance.targets import Value
+from equilibra.guidance.targets import Range, Target, Value
 from equilibra.nn.crystal import CELL
 from equilibra.sampling.choose import SamplerConfig
 from equilibra.state import State
 from equilibra.systems.crystal.ensemble import CrystalEnsemble
 from equilibra.systems.crystal.judge import judge
+from equilibra.systems.crystal.load import load_crystals
 from equilibra.systems.crystal.properties import crystal_properties
 from equilibra.systems.crystal.system import CrystalSystem
 from equilibra.systems.model import Model, load
 
-WAYS = ("by itself", "weights", "no weights", "no weights, no gradient of the cell")
+ALONE, WEIGHTS, GUESS, BLIND, LABEL = "by itself", "weights", "no weights", "no weights, no gradient of the cell", "label"
+GUIDED = (ALONE, WEIGHTS, GUESS, BLIND)
 
 
 def blind_to_cells(prop: Property) -> Property:
@@ -39,10 +44,17 @@ def blind_to_cells(prop: Property) -> Property:
     return dataclasses.replace(prop, compute=compute, content="no gradient of the cell")
 
 
+def wish(target: float, tolerance: float) -> Target:
+    """Returns the wish for a gap, half as wide as the tolerance of a hit."""
+    return Value(tolerance / 2, target) if target > 0.0 else Range(tolerance / 2, -np.inf, target)
+
+
 def folder_of(way: str, target: float, options: argparse.Namespace) -> Path:
     """Returns where a row is kept; the model by itself serves all targets."""
-    name = way.replace(",", "").replace(" ", "-")
-    return Path(options.out) / (name if way == WAYS[0] else f"{name}-{target:g}")
+    if way == ALONE:
+        return Path(options.out) / "by-itself"
+    by = f"{options.label}-{options.strength:g}" if way == LABEL else options.guide
+    return Path(options.out) / f"{way}-{by}-{target:g}".replace(",", "").replace(" ", "-").replace(":", "-")
 
 
 def drawn(model: Model, prop: Property, target: float, way: str, options: argparse.Namespace) -> CrystalEnsemble:
@@ -52,32 +64,39 @@ def drawn(model: Model, prop: Property, target: float, way: str, options: argpar
         return CrystalEnsemble.read(folder)
     how: dict[str, object] = {"seed": options.seed, "folder": folder}
     if options.steps is not None:
-        own = model.sampler if way != WAYS[1] else SamplerConfig(name="sde2m", grid=model.sampler.grid)
+        own = model.sampler if way != WEIGHTS else SamplerConfig(name="sde2m", grid=model.sampler.grid)
         how["sampler"] = dataclasses.replace(own, grid=dataclasses.replace(own.grid, steps=options.steps))
-    if way != WAYS[0]:
-        used = blind_to_cells(prop) if way == WAYS[3] else prop
-        how |= {"guides": [Guide(used, Value(options.tolerance / 2, target))], "corrected": way == WAYS[1]}
+    if way == LABEL:
+        how |= {"labels": {options.label: target}, "label_strength": options.strength}
+    elif way != ALONE:
+        used = blind_to_cells(prop) if way == BLIND else prop
+        how |= {"guides": [Guide(used, wish(target, options.tolerance))], "corrected": way == WEIGHTS}
         how["block_size"] = options.population
     ensemble: CrystalEnsemble = model.sample(options.formula, options.n, **how)
     ensemble.save(folder, formats=("extxyz",))
     return ensemble
 
 
-def judged(ensemble: CrystalEnsemble, name: str, file: Path) -> np.ndarray:
-    """Returns the judge's gaps, which are kept beside the structures: they take long."""
+def judged(ensemble: CrystalEnsemble, name: str, folder: Path) -> np.ndarray:
+    """Returns the judge's gaps, metals as zero, which are kept beside the structures: they take long."""
+    file = folder / f"judge-{name.replace(':', '-')}.json"
     if file.is_file():
-        return np.array(json.loads(file.read_text()), dtype=np.float64)
-    found = judge(ensemble.structures(), name)
-    file.write_text(json.dumps([None if value != value else value for value in found.tolist()]))
-    return found
+        found = np.array(json.loads(file.read_text()), dtype=np.float64)
+    else:
+        found = judge(ensemble.structures(), name)
+        file.write_text(json.dumps([None if value != value else value for value in found.tolist()]))
+    return np.maximum(found, 0.0)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model", help="folder of a model of crystals")
+    parser.add_argument("model", help="name or folder of a model of crystals")
     parser.add_argument("--formula", default="C8", help="what is in the cell")
-    parser.add_argument("--guide", default="megnet", help="model of the gap that guides")
-    parser.add_argument("--judge", default="band-gap:xtb", help="judge")
+    parser.add_argument("--guide", default="tight-binding", help="model of the gap that guides")
+    parser.add_argument("--label", help="ask for this label of the model instead of guiding it")
+    parser.add_argument("--strength", type=float, default=1.0, help="of classifier-free guidance, with --label")
+    parser.add_argument("--judge", nargs="+", default=["band-gap:xtb"], help="judges")
+    parser.add_argument("--ways", nargs="+", choices=GUIDED, default=GUIDED, help="ways to guide")
     parser.add_argument("--targets", type=float, nargs="+", default=[0.0, 2.0, 3.5, 5.0], help="gaps to ask for, in eV")
     parser.add_argument(
         "--tolerance", type=float, default=0.5, help="a hit is within so many eV; guides have half of it as their width"
@@ -85,30 +104,34 @@ def main() -> None:
     parser.add_argument("-n", type=int, default=200, help="valid structures of each row")
     parser.add_argument("--population", type=int, default=100, help="structures of a population")
     parser.add_argument("--steps", type=int, default=None, help="noise levels; by default the model's")
+    parser.add_argument("--training", type=Path, help="structures of the training, to tell which are novel")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("-o", "--out", type=Path, default=Path("on-demand"))
     options = parser.parse_args()
     model = load(options.model)
     prop = crystal_properties(CrystalSystem.of_formula(options.formula))["band-gap:megnet"](options.guide)
-    print(f"{options.n} structures of {options.formula} a row, guide {prop.name}, judge {options.judge}, seed {options.seed}")
-    print("| target (eV) | way | hits | hits, weighted | uplift | valid | unique | ESS |\n|---|---|---|---|---|---|---|---|")
+    known = None if options.training is None else load_crystals(options.training).structures
+    by = f"label {options.label}, strength {options.strength:g}" if options.label else f"guide {prop.name}"
+    print(f"{options.n} structures of {options.formula} a row, {by}, seed {options.seed}")
+    heads = [f"{head} by {name}" for name in options.judge for head in ("hits", "weighted", "uplift")]
+    heads = ["target (eV)", "way", *heads, "valid", "unique", "novel", "ESS"]
+    print("| " + " | ".join(heads) + " |\n|" + "---|" * len(heads))
     for target in options.targets:
-        rate = None
-        for way in WAYS:
+        rates: dict[str, float] = {}
+        for way in (ALONE, LABEL) if options.label else options.ways:
             ensemble = drawn(model, prop, target, way, options)
-            gaps = judged(ensemble, options.judge, folder_of(way, target, options) / "judge.json")
-            hit = np.abs(gaps - target) <= options.tolerance
-            rate = float(hit.mean()) if rate is None else rate
+            row = [f"{target:g}", way]
+            for name in options.judge:
+                hit = np.abs(judged(ensemble, name, folder_of(way, target, options)) - target) <= options.tolerance
+                rate = rates.setdefault(name, float(hit.mean()))
+                uplift = "-" if rate == 0.0 else f"{hit.mean() / rate:.1f}"
+                row += [f"{100 * hit.mean():.0f} %", f"{100 * (ensemble.weights @ hit):.0f} %", uplift]
             _, passed, total = ensemble.validity_table()[-1]
-            unique = len(np.unique(duplicate_groups(ensemble.structures()))) / len(ensemble)
+            found = originality(ensemble.structures(), known)
             guidance = ensemble.provenance.get("guidance", {})
-            uplift = "-" if rate == 0.0 else f"{hit.mean() / rate:.1f}"
-            row = [f"{target:g}", way, f"{100 * hit.mean():.1f} %", f"{100 * (ensemble.weights @ hit):.1f} %", uplift]
-            row += [
-                f"{100 * passed / total:.1f} %",
-                f"{100 * unique:.0f} %",
-                f"{guidance['ess']:.0f}" if "ess" in guidance else "-",
-            ]
+            row += [f"{100 * passed / total:.1f} %", f"{100 * found.unique:.0f} %"]
+            row += ["-" if known is None else f"{100 * found.novel:.0f} %"]
+            row += [f"{guidance['ess']:.0f}" if "ess" in guidance else "-"]
             print("| " + " | ".join(row) + " |", flush=True)
 
 

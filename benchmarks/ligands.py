@@ -2,7 +2,8 @@ r"""The figures of ligands in docs/results.md: the 409 pairs of DiG, and the dis
 
     python benchmarks/ligands.py split fep/ dig_409_pairs.csv -o data/
     python benchmarks/ligands.py train data/ -o runs/ligand-pocket
-    python benchmarks/ligands.py measure runs/ligand-pocket/model data/ -o runs/dig --vina
+    python benchmarks/ligands.py measure ligand-pocket data/ -o runs/dig --each 3 --parts random,model,vina
+    python benchmarks/ligands.py files fep/
     python benchmarks/ligands.py distribution data/ -o runs/distribution --systems 20 --start-from runs/ligand-pocket/model
 
 `fep/` is the folder of structures of schrodinger/public_binding_free_energy_benchmark. `split` leaves the 409 pairs and every structure of their 16 targets out of the training. `measure` goes on where it was interrupted.
@@ -12,24 +13,39 @@ from __future__ import annotations
 
 import argparse
 import csv
+import dataclasses
 import json
+import re
 import time
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 import equilibra
+from equilibra.analysis.poses import SUCCESS, centred_rmsd
 from equilibra.energies.docking import VinaProgram
 from equilibra.geometry.symmetric_rmsd import symmetric_rmsd
 from equilibra.memory import keep_freed_memory
 from equilibra.report.pose_evaluation import evaluate_poses
+from equilibra.sampling.grid import noise_grid
+from equilibra.state import State
+from equilibra.state.randomness import generator_for
+from equilibra.systems.blocks import SamplerDrawing
+from equilibra.systems.ligand.domain import template
+from equilibra.systems.ligand.energy import ligand_energy
 from equilibra.systems.ligand.ensemble import LigandEnsemble
-from equilibra.systems.ligand.inputs import LigandInput, ligand_systems
+from equilibra.systems.ligand.inputs import LigandInput, complexes, ligand_systems
+from equilibra.systems.ligand.poses import pose_positions, random_state
+from equilibra.systems.ligand.relaxation import relaxed_poses
 from equilibra.systems.ligand.sources import read_ligands
+from equilibra.systems.ligand.symmetry import automorphisms
+from equilibra.systems.ligand.system import LigandSystem
 from equilibra.train.config import TrainConfig
-from equilibra.train.ligand import DEFAULT, train_ligand
+from equilibra.train.ligand import DEFAULT, fine_tune_ligand, train_ligand
 
 TARGETS = {
     "Bace": "jacs_set/bace",
@@ -107,8 +123,19 @@ def _rows(receptor: Path, ligands: Path, out: Path, prefix: str, only: str | Non
     return rows
 
 
-def train(data: Path, out: Path, *, steps: int, batch_size: int, threads: int | None, seed: int, most: int | None) -> None:
-    """Trains the shipped model on the complexes of `train.csv`."""
+def train(
+    data: Path,
+    out: Path,
+    *,
+    steps: int,
+    batch_size: int,
+    learning_rate: float,
+    start_from: str | None,
+    threads: int | None,
+    seed: int,
+    most: int | None,
+) -> None:
+    """Trains the shipped model on the complexes of `train.csv`, from random weights or further from those of a model."""
     rows = list(csv.DictReader((data / "train.csv").open(encoding="utf-8")))[:most]
     # one input for each receptor: its file is read once
     groups: dict[str, list[str]] = {}
@@ -119,113 +146,169 @@ def train(data: Path, out: Path, *, steps: int, batch_size: int, threads: int | 
         together = data / "together" / f"{Path(receptor).parent.name}-{Path(receptor).stem}.sdf"
         together.parent.mkdir(exist_ok=True)
         together.write_text("".join(Path(file).read_text(encoding="utf-8") for file in files), encoding="utf-8")
-        sources.append(LigandInput(receptor=receptor, ligand=together))
+        # bonds, angles and rings of the poses: making them anew takes longer than a good part of the training
+        sources.append(LigandInput(receptor=receptor, ligand=together, keep_geometry=True))
     config = TrainConfig(
         steps=steps,
         batch_size=batch_size,
+        learning_rate=learning_rate,
+        warmup=100,
+        ema=0.998,
         noise_median=DEFAULT.noise_median,
         noise_width=DEFAULT.noise_width,
         compile=False,
-        precision="fp32",
+        precision="bf16",
         threads=threads,
         seed=seed,
+        checkpoint_every=250,
     )
     start = time.perf_counter()
 
     def report(step: int, values: dict[str, float]) -> None:
         print(f"step {step:,} of {steps:,}, loss {values['loss']:.4f}, {time.perf_counter() - start:,.0f} s", flush=True)
 
+    if start_from is not None:
+        tuned = fine_tune_ligand(equilibra.load(start_from), sources, out, config, name="ligand-pocket", progress=report)
+        print(tuned.card.summary)
+        return
     model = train_ligand(
         sources,
         out,
         config,
         name="ligand-pocket",
-        network={"dim": 96, "pair_dim": 48, "layers": 4, "heads": 8},
+        network={"dim": 96, "pair_dim": 32, "layers": 4, "heads": 8, "basis": 32},
         progress=report,
     )
     print(model.card.summary)
 
 
-def measure(model: str, data: Path, out: Path, *, vina: bool, exhaustiveness: int, most: int | None, seed: int) -> None:
-    """Samples the pairs of `test.csv`, 50 poses each, and prints the shares that are right."""
-    loaded = equilibra.load(model)
-    rows = list(csv.DictReader((data / "test.csv").open(encoding="utf-8")))[:most]
+def chosen(data: Path, each: int | None, seed: int) -> list[dict[str, str]]:
+    """Returns the rows of `test.csv`, or so many of each target at random: the first of every target, then the second of every target, and so on."""
+    rows = list(csv.DictReader((data / "test.csv").open(encoding="utf-8")))
+    if each is None:
+        return rows
+    rng = np.random.default_rng(seed)
+    targets: dict[str, list[dict[str, str]]] = {}
+    for row in rows:
+        targets.setdefault(row["receptor"], []).append(row)
+    drawn = [[members[i] for i in rng.permutation(len(members))[:each]] for members in targets.values()]
+    return [members[number] for number in range(each) for members in drawn if number < len(members)]
+
+
+def measure(
+    model: str, data: Path, out: Path, *, each: int | None, parts: str, busted: int, exhaustiveness: int, seed: int
+) -> None:
+    """Draws poses of pairs of `test.csv`, `POSES` each, counts all of them, valid or not, and relaxes each of them in the Vina score. Beside them random poses of the box, and Vina."""
+    loaded = equilibra.load(model) if "model" in parts.split(",") else None
+    rows = chosen(data, each, seed)
+    makers: dict[str, Callable[[LigandSystem], dict[str, Any]]] = {
+        "random": lambda system: _judged(system, random_state(system, POSES, generator=torch.Generator().manual_seed(seed)), 0),
+        "model": lambda system: _judged(system, _drawn(loaded, system, seed), busted),
+        "vina": lambda system: _vina(system, exhaustiveness, seed),
+    }
     found: list[dict[str, Any]] = []
     for number, row in enumerate(rows, start=1):
         file = out / f"{row['name']}.json"
-        if not file.is_file():
-            given = LigandInput(receptor=row["receptor"], ligand=row["ligand"], name=row["name"])
+        made = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {"name": row["name"]}
+        missing = [name for name in parts.split(",") if name not in made]
+        if missing and "error" not in made:
             try:
-                made = _pair(loaded, given, out / row["name"], seed, vina, exhaustiveness)
+                (system,) = ligand_systems(LigandInput(receptor=row["receptor"], ligand=row["ligand"], name=row["name"]))
+                made |= {"heavy": len(system.torsions.heavy), "torsions": len(system.torsions.axes)}
+                made |= {name: makers[name](system) for name in missing}
             except equilibra.errors.EquilibraError as error:
-                made = {"error": str(error)}
+                made["error"] = str(error)
             file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_text(json.dumps({"name": row["name"], **made}) + "\n", encoding="utf-8")
-        found.append(json.loads(file.read_text(encoding="utf-8")))
-        print(f"{number} of {len(rows)}: {found[-1]}", flush=True)
+            file.write_text(json.dumps(made) + "\n", encoding="utf-8")
+        found.append(made)
+        print(f"{number} of {len(rows)}: {made['name']} {made.get('error', '')}", flush=True)
     _summary(found)
 
 
-def _pair(model: Any, given: LigandInput, folder: Path, seed: int, vina: bool, exhaustiveness: int) -> dict[str, Any]:
-    (system,) = ligand_systems(given)
-    start = time.perf_counter()
-    ensemble: LigandEnsemble = model.sample(system, POSES, seed=seed, folder=folder, block_size=POSES, outside_scope=True)
-    seconds = time.perf_counter() - start
-    ensemble.save(folder)
-    table = evaluate_poses(ensemble, given.ligand, n=POSES, seed=seed)
-    values = {row.metric: row.value for row in table.rows}
-    rmsd = ensemble.rmsd
-    assert rmsd is not None
-    made: dict[str, Any] = {
-        "best": float(rmsd.min()),
-        "top": values["top-1 RMSD"],
-        "median": values["median RMSD"],
-        "centred": values[f"best of {POSES}, centred (DiG)"],
-        "valid": values["valid"],
-        "posebusters": values.get("PoseBusters-valid"),
-        "seconds": seconds,
-        "calls": ensemble.provenance["network_calls"],
-        "heavy": len(system.torsions.heavy),
-    }
-    if vina:
-        start = time.perf_counter()
-        program = VinaProgram(system.receptor, system.box, search=True, seed=seed + 1)
-        poses = program.dock(system.mol, exhaustiveness=exhaustiveness)[:, system.torsions.heavy]
-        distances = symmetric_rmsd(poses, system.pose[system.torsions.heavy], ensemble.symmetries)  # type: ignore[index]
-        made |= {
-            "vina_top": float(distances[0]),
-            "vina_best": float(distances.min()),
-            "vina_poses": len(distances),
-            "vina_seconds": time.perf_counter() - start,
+def _drawn(model: Any, system: LigandSystem, seed: int) -> State:
+    """Draws poses with the model's own sampler, valid or not."""
+    drawing = SamplerDrawing(model.sampler.make(), noise_grid(model.process, model.sampler.grid))
+    generator = generator_for(seed, 0, device=torch.device("cpu"))
+    with torch.no_grad():
+        return drawing(model.bind(system), template(system, POSES), generator=generator, report=lambda done, note: None).state
+
+
+def _judged(system: LigandSystem, state: State, busted: int) -> dict[str, Any]:
+    """Returns what poses are, as they are and relaxed; `busted` of the relaxed ones are given to PoseBusters."""
+    heavy, known = system.torsions.heavy, system.pose[system.torsions.heavy]  # type: ignore[index]
+    symmetries = automorphisms(system.mol)
+    relaxed, energies = relaxed_poses(system, state, ligand_energy(system, "vina"))
+    made: dict[str, Any] = {}
+    for name, poses in (("drawn", state), ("relaxed", relaxed)):
+        x = pose_positions(system, poses).numpy()
+        rmsd = symmetric_rmsd(x[:, heavy], known, symmetries)
+        made[name] = {
+            "best": float(rmsd.min()),
+            "median": float(np.median(rmsd)),
+            "mean": float(rmsd.mean()),
+            "centred": float(centred_rmsd(x[:, heavy], known, symmetries).min()),
+            "valid": float(LigandEnsemble.check(x, system).valid.mean()),
         }
+        if name == "relaxed":
+            made[name]["top"] = float(rmsd[energies.argmin()])
+            if busted:
+                ensemble = LigandEnsemble.from_frames(system, x, energies=energies)
+                found = evaluate_poses(ensemble, system.mol, n=busted, repeats=2)
+                shares = [row for row in found.rows if row.metric == "PoseBusters-valid"]
+                if shares:
+                    made[name] |= {"busted": shares[0].n, "posebusters": shares[0].value}
     return made
+
+
+def _vina(system: LigandSystem, exhaustiveness: int, seed: int) -> dict[str, Any]:
+    program = VinaProgram(system.receptor, system.box, search=True, seed=seed + 1)
+    poses = program.dock(system.mol, exhaustiveness=exhaustiveness)[:, system.torsions.heavy]
+    rmsd = symmetric_rmsd(poses, system.pose[system.torsions.heavy], automorphisms(system.mol))  # type: ignore[index]
+    return {"top": float(rmsd[0]), "best": float(rmsd.min()), "poses": len(rmsd)}
 
 
 def _summary(found: Sequence[dict[str, Any]]) -> None:
     good = [each for each in found if "error" not in each]
-    print(f"\n{len(good)} of {len(found)} pairs sampled; {len(found) - len(good)} refused")
-    for key, words in (
-        ("best", f"best of {POSES}"),
-        ("top", "top-1"),
-        ("centred", f"best of {POSES}, centred as DiG"),
-        ("vina_top", "Vina top-1"),
-        ("vina_best", "Vina best"),
-    ):
-        values = np.array([each[key] for each in good if each.get(key) is not None])
-        if len(values):
-            print(
-                f"{words}: {100 * (values <= 2.0).mean():.1f} % within 2 Å, median {np.median(values):.2f} Å, mean {values.mean():.2f} Å (N = {len(values)})"
-            )
-    for key, words in (("valid", "valid"), ("posebusters", "PoseBusters-valid")):
-        values = np.array([each[key] for each in good if each.get(key) is not None])
-        if len(values):
-            print(f"{words}: {100 * values.mean():.2f} %")
     print(
-        f"poses/s: {POSES / np.mean([each['seconds'] for each in good]):.2f}, {good[0]['calls']} network calls" if good else ""
+        f"\n{len(good)} of {len(found)} pairs; {len(found) - len(good)} refused; within 2 Å, with the standard error over pairs:"
     )
-    timed = [each for each in good if "vina_seconds" in each]
-    if timed:
-        print(f"Vina: {sum(each['vina_poses'] for each in timed) / sum(each['vina_seconds'] for each in timed):.2f} poses/s")
+
+    def told(words: str, values: Sequence[float], *, share: bool = False) -> None:
+        x = np.array(values)
+        right = x if share else (x <= SUCCESS).astype(float)
+        error = right.std() / np.sqrt(len(x))
+        median = (
+            ""
+            if share
+            else f", median {np.median(x):.2f} Å, quartiles {np.quantile(x, 0.25):.2f} and {np.quantile(x, 0.75):.2f}"
+        )
+        print(f"{words}: {100 * right.mean():.1f} +- {100 * error:.1f} %{median} (N = {len(x)})")
+
+    for source in ("random", "model"):
+        for kind in ("drawn", "relaxed"):
+            some = [each[source][kind] for each in good if source in each]
+            if not some:
+                continue
+            told(f"{source}, {kind}, best of {POSES}", [each["best"] for each in some])
+            told(f"{source}, {kind}, best of {POSES}, centred as DiG", [each["centred"] for each in some])
+            if kind == "relaxed":
+                told(f"{source}, {kind}, lowest energy", [each["top"] for each in some])
+            print(
+                f"{source}, {kind}, median RMSD of all poses, mean over pairs: {np.mean([each['median'] for each in some]):.2f} Å"
+            )
+            told(f"{source}, {kind}, valid", [each["valid"] for each in some], share=True)
+    of_model = [each["model"]["relaxed"] for each in good if "model" in each]
+    busted = [each["posebusters"] for each in of_model if "posebusters" in each]
+    if busted:
+        told("model, relaxed, PoseBusters-valid of the valid ones", busted, share=True)
+    docked = [each["vina"] for each in good if "vina" in each]
+    if docked:
+        both = [each["model"]["relaxed"] for each in good if "vina" in each and "model" in each]
+        told("Vina, first pose", [each["top"] for each in docked])
+        told("Vina, best of its poses", [each["best"] for each in docked])
+        if both:
+            told(f"model, relaxed, best of {POSES}, on these pairs", [each["best"] for each in both])
+            told("model, relaxed, lowest energy, on these pairs", [each["top"] for each in both])
 
 
 def distribution(
@@ -262,16 +345,35 @@ def distribution(
         print(evaluate_poses(ensemble, LigandEnsemble.read(folder / "walkers"), n=500, seed=seed).to_text(), flush=True)
 
 
-def check(data: Path) -> None:
-    """Reads all complexes of both tables, and prints what is refused."""
-    for name in ("train.csv", "test.csv"):
-        bad = [
-            record
-            for row in csv.DictReader((data / name).open(encoding="utf-8"))
-            for record in read_ligands(Path(row["ligand"]))
-            if isinstance(record, Exception)
-        ]
-        print(f"{name}: {len(bad)} refused{': ' if bad else ''}{'; '.join(map(str, bad[:5]))}")
+FOUND = {
+    "several chains": r"residues in (?:[2-9]|\d\d+) chains",
+    "waters": r"\d+ waters",
+    "metals": r"metals kept",
+    "other molecules": r"other molecules kept",
+    "alternate locations": r"alternate locations",
+    "insertion codes": r"insertion codes",
+    "residues that lack atoms": r"lacks? atoms",
+    "no hydrogens": r"has no hydrogens",
+}
+"""What files of receptors hold, as it is told of them."""
+
+
+def files(receptors: Path) -> None:
+    """Reads every `NAME_protein.pdb` with the first ligand beside it, and tells how many files hold what, and which are refused."""
+    counts, refused, number = Counter[str](), [], 0
+    for given in complexes(receptors):
+        number += 1
+        first = next(record for record in read_ligands(given.ligand) if not isinstance(record, Exception))
+        try:
+            (system,) = ligand_systems(dataclasses.replace(given, ligand=first.mol, keep_geometry=True))
+        except equilibra.errors.EquilibraError as error:
+            refused.append(f"{given.receptor}: {error}")
+            continue
+        told = " ".join([*system.notes, *system.warnings])
+        counts.update(name for name, pattern in FOUND.items() if re.search(pattern, told))
+    print(f"{number} files, {len(refused)} refused; with " + ", ".join(f"{name} {count}" for name, count in counts.items()))
+    for line in refused:
+        print(line)
 
 
 def main() -> None:
@@ -282,23 +384,26 @@ def main() -> None:
     one.add_argument("pairs", type=Path)
     two = verbs.add_parser("train")
     two.add_argument("data", type=Path)
-    two.add_argument("--steps", type=int, default=20_000)
-    two.add_argument("--batch-size", type=int, default=32)
+    two.add_argument("--steps", type=int, default=4000)
+    two.add_argument("--batch-size", type=int, default=16)
+    two.add_argument("--learning-rate", type=float, default=1.5e-3)
+    two.add_argument("--start-from", help="a model whose training goes on")
     two.add_argument("--most", type=int, help="complexes, for a trial")
     three = verbs.add_parser("measure")
     three.add_argument("model")
     three.add_argument("data", type=Path)
-    three.add_argument("--vina", action="store_true")
+    three.add_argument("--parts", default="random,model", help="what is measured: random, model, vina (extra docking)")
     three.add_argument("--exhaustiveness", type=int, default=8)
-    three.add_argument("--most", type=int, help="pairs, for a trial")
+    three.add_argument("--each", type=int, help="pairs of each target, at random; all by default")
+    three.add_argument("--busted", type=int, default=0, help="relaxed poses of each pair that PoseBusters checks")
     four = verbs.add_parser("distribution")
     four.add_argument("data", type=Path)
     four.add_argument("--systems", type=int, default=20)
     four.add_argument("--start-from")
     four.add_argument("--energy", default="vina")
     four.add_argument("--steps", type=int, default=4000)
-    five = verbs.add_parser("check")
-    five.add_argument("data", type=Path)
+    five = verbs.add_parser("files")
+    five.add_argument("receptors", type=Path)
     for each in (one, two, three, four):
         each.add_argument("-o", "--out", type=Path, required=True)
     for each in (two, three, four):
@@ -307,7 +412,7 @@ def main() -> None:
         each.add_argument("--threads", type=int)
     given = vars(parser.parse_args())
     keep_freed_memory()
-    made = {"split": split, "train": train, "measure": measure, "distribution": distribution, "check": check}
+    made = {"split": split, "train": train, "measure": measure, "distribution": distribution, "files": files}
     made[given.pop("verb")](**given)
 
 

@@ -46,6 +46,8 @@ BATCH = 250
 """Samples given to the network at once, if memory allows."""
 
 TOPOLOGY, TRAIN, KEPT = "topology.pdb", "train.dcd", "kept.dcd"
+KEPT_FILES = "kept*.dcd"
+"""One file, or one of each independent walker."""
 THRESHOLD = 2.0
 """A state is reached by a sample with a smaller C-alpha RMSD, in Å."""
 
@@ -111,7 +113,9 @@ def ensemble(
 ) -> None:
     """Prints every metric of samples, and of the training's own frames, against the part of the simulation that was kept out."""
     topology = folder / TOPOLOGY
-    kept, trained = (mdtraj.load(str(folder / name), top=str(topology)) for name in (KEPT, TRAIN))
+    kept = [mdtraj.load(str(path), top=str(topology)) for path in sorted(folder.glob(KEPT_FILES))]
+    trained = mdtraj.load(str(folder / TRAIN), top=str(topology))
+    n_kept = sum(len(run) for run in kept)
     begin = time.perf_counter()
     system = protein_system(str(topology), read_provider(features) if features else None)
     ours = drawn(model, system, n, seed)
@@ -122,7 +126,7 @@ def ensemble(
     rows = {}
     for name, theirs in {"samples": frames, "training": trained}.items():
         rng = np.random.default_rng(seed)
-        table = evaluate_proteins(theirs, [kept], rng=rng, native=structure, n=n, transport_n=min(n, len(kept)), lag=lag)
+        table = evaluate_proteins(theirs, kept, rng=rng, native=structure, n=n, transport_n=min(n, n_kept), lag=lag)
         rows[name] = {row.metric: row for row in table.rows}
     print(
         "| metric | unit | samples | training frames | ratio | floor (halves of the part kept out) | Gaussian baseline | in the part kept out | N |"

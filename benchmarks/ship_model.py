@@ -3,6 +3,8 @@ r"""Turns a trained run into a shipped model: adds the card, and the compact ref
     python benchmarks/ship_model.py run/ --card benchmarks/cards/molecule-ala2.json --reference md/trajectory-2.dcd md/trajectory-3.dcd \\
         --topology md/topology.pdb --label "OpenMM, independent replica-exchange runs"
 
+`without` in the card's file names adsorbates that the training did not get right: they are taken out of the model's scope, so that it refuses them.
+
 The reference must be frames that were not used in training. Without `--reference` the one that lies beside the shipped model stays.
 """
 
@@ -26,7 +28,9 @@ from equilibra.systems.molecule.system import molecule_system
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path, help="folder of `equilibra train`")
-    parser.add_argument("--card", type=Path, required=True, help="JSON with the keys name, sampler and card")
+    parser.add_argument(
+        "--card", type=Path, required=True, help="JSON with the keys name, sampler and card, and without for adsorbates"
+    )
     parser.add_argument("--reference", type=Path, nargs="+", default=[])
     parser.add_argument("--topology", type=Path)
     parser.add_argument("--label")
@@ -36,11 +40,15 @@ def main() -> None:
         parser.error("--reference needs --topology and --label")
 
     values = json.loads(arguments.card.read_text(encoding="utf-8"))
+    trained = load(arguments.run)
+    without = set(values.get("without", ()))
+    systems = tuple(text for text in trained.scope.systems if without.isdisjoint(text.partition("@")[0].split(",")))
     model = dataclasses.replace(
-        load(arguments.run),
+        trained,
         name=values["name"],
         sampler=SamplerConfig.from_dict(values["sampler"]),
         card=Card.from_dict(values["card"]),
+        scope=dataclasses.replace(trained.scope, systems=systems),
     )
     folder = WEIGHTS / model.name
     model.save(folder)

@@ -70,6 +70,8 @@ def sampled(trained, tmp_path_factory):
     done = CliRunner().invoke(app, command)
     assert done.exit_code == 0, done.output
     assert "Weights for emt at 700 K" in done.output
+    assert "occupied sites" in done.output
+    assert "free energy (eV)" in done.output
     again = CliRunner().invoke(app, command)
     assert "nothing was changed" in again.output
     return out
@@ -95,6 +97,8 @@ def test_files_of_samples(sampled):
     with ase.db.connect(sampled / "samples.db") as table:
         assert len(table) == 6
     rows = list(csv.DictReader((sampled / "samples.csv").open()))
+    assert {row["site_1"] for row in rows} <= {"0", "1", "2", "3"}
+    assert {row["desorbed"] for row in rows} <= {"0", "1"}
     assert set(rows[0]) >= {"log_weight", "energy_ev", "site_1", "desorbed", "intercalated"}
     told = json.loads((sampled / "ensemble.json").read_text())["adsorbate"]
     assert sum(row["population"] for row in told["populations"]) == pytest.approx(1.0)
@@ -156,6 +160,7 @@ def test_maps(run, sampled):
     }
     difference = json.loads((folder / "difference.json").read_text())
     assert -1.0 <= difference["correlation"] <= 1.0
+    assert difference["js_bits_floor"] > 0.0  # six draws of a perfect sampler
     assert 0.0 <= difference["js_bits_plane"] <= 1.0
     again = run(
         "density-map",

@@ -277,6 +277,16 @@ def test_training_from_complexes(folder, tmp_path):
     assert done.exit_code == 0, done.output
     assert "Trained on 2 complexes" in done.output
     assert (out / "model" / "model.json").is_file()
+    own = run(
+        "fine-tune", out / "model", "--data", tmp_path, "--keep-geometry", "--steps", 2, "--batch-size", 4, "--threads", 1,
+        "-o", tmp_path / "own",
+    )  # fmt: skip
+    assert own.exit_code == 0, own.output
+    # the geometries that are learned from are other ones: the folder of that run is not gone on with
+    other = run(
+        "fine-tune", out / "model", "--data", tmp_path, "--steps", 2, "--batch-size", 4, "--threads", 1, "-o", tmp_path / "own"
+    )
+    assert other.exit_code != 0
 
 
 @pytest.mark.slow
@@ -305,8 +315,9 @@ def test_training_from_molecular_dynamics(tmp_path):
     done = run("evaluate", poses, first / "poses")
     assert done.exit_code == 0, done.output
     tuned = run(
-        "fine-tune", out / "model", "--data", data, "--steps", 2, "--batch-size", 4, "--threads", 1, "-o", tmp_path / "tuned"
-    )
+        "fine-tune", out / "model", "--data", data, "--ligand-residue", "LIG", "--ligand-template", SMILES, "--steps", 2,
+        "--batch-size", 4, "--threads", 1, "-o", tmp_path / "tuned",
+    )  # fmt: skip
     assert tuned.exit_code == 0, tuned.output
     assert "trained further on" in tuned.output
 
@@ -319,6 +330,10 @@ def test_training_from_molecular_dynamics(tmp_path):
         (
             ("train", "ligand", "--data", ".", "--stride", "2", "-o", "x"),
             "--stride: has a meaning for ligands with trajectories",
+        ),
+        (
+            ("fine-tune", "molecule-ala2", "--ligand-residue", "LIG", "-o", "x"),
+            "--ligand-residue has a meaning for ligands only",
         ),
         (("sample", "ligand", "toy.pdb"), "expected a receptor and a ligand|receptor 'toy.pdb' alone"),
         (("sample", "ligand", "toy.pdb", "CCO", "--size", "3"), "--size: has a meaning with --center only"),

@@ -67,10 +67,46 @@ class TestTableOfTheory:
             moments.append(torch.stack([mean, (w * (x - mean) ** 2).sum()]))
             evidences.append(made.log_evidence)
             assert torch.allclose(made.values[0], x)
+            assert len(x.unique()) == len(x)  # no copy of another sample reaches the end
         found = torch.stack(moments)
         # 100 steps of the reverse diffusion leave a Gaussian a few parts in a thousand too narrow
         assert ((found.mean(0) - exact).abs() < 4.0 * found.std(0) / math.sqrt(8) + 0.004).all(), (found.mean(0), exact)
         assert float(torch.tensor(evidences).mean()) == pytest.approx(evidence, abs=0.03)
+
+    @pytest.mark.parametrize("differentiable", [True, False])
+    def test_what_a_property_cannot_evaluate_has_no_likelihood(self, differentiable):
+        """Known below 1.8 alone, the posterior is N(1.6, 0.2) cut there, and its evidence smaller by the share that is cut off."""
+
+        def compute(state: State) -> Tensor:
+            x = state.fields["x"][:, 0]
+            return torch.where(x < 1.8, x, torch.nan)
+
+        like = State({"x": torch.zeros(4000, 1, dtype=torch.float64)})
+        levels = noise_grid(GAUSSIAN.process, GridConfig(steps=100, end="flow"))
+        guide = Guide(Property("known below 1.8", compute, differentiable=differentiable, partial=True), Value(0.5, 2.0))
+        normal, spread = torch.distributions.Normal(0.0, 1.0), math.sqrt(0.2)
+        edge = torch.tensor(0.2 / spread, dtype=torch.float64)
+        below = float(normal.cdf(edge))
+        mean = 1.6 - spread * math.exp(float(normal.log_prob(edge))) / below
+        evidence = 0.5 * math.log(0.25 / 1.25) - 0.5 * 4.0 / 1.25 + math.log(below)
+        means, evidences = [], []
+        for seed in range(8):
+            made = draw_guided(GAUSSIAN, like, levels, [guide], generator=seeded(seed))
+            w, x = torch.softmax(made.log_weights, 0), made.state.fields["x"][:, 0]
+            assert torch.equal(torch.isnan(made.values[0]), made.log_weights == -math.inf)
+            assert bool((x[w > 0] < 1.8).all())
+            means.append(float((w * x).sum()))
+            evidences.append(made.log_evidence)
+        for found, exact in ((means, mean), (evidences, evidence)):
+            numbers = torch.tensor(found)
+            assert abs(float(numbers.mean()) - exact) < 4.0 * float(numbers.std()) / math.sqrt(8) + 0.01
+
+    def test_what_cannot_be_evaluated_is_not_steered(self):
+        partial = Property("never", lambda state: state.fields["x"][:, 0] * math.nan, partial=True)
+        state = State({"x": torch.linspace(-1.0, 1.0, 5, dtype=torch.float64)[:, None]})
+        t = torch.full((5,), 0.5, dtype=torch.float64)
+        steered = GuidedDenoiser(GAUSSIAN, [Guide(partial, Value(0.5, 2.0))])(state, t).displacements["x"]
+        assert torch.equal(steered, GAUSSIAN(state, t).displacements["x"])
 
 
 def first_harmonic(space: str) -> Property:

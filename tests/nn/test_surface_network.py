@@ -7,6 +7,7 @@ import pytest
 import torch
 from ase.build import fcc111
 
+from equilibra.nn.surface import Neighbours, Seen, SurfaceAttention
 from equilibra.state import Features, State
 from equilibra.systems.adsorbate.network import adsorbate_denoiser, adsorbate_network_config, adsorbate_process
 from equilibra.systems.adsorbate.system import AdsorbateSystem
@@ -148,3 +149,37 @@ def test_far_from_everything_an_atom_knows_its_height(denoiser):
     # the pull to the middle of a Gaussian of unit width at this noise, and what the network adds
     assert (found[..., 2] < 0).all()
     assert bool(torch.isfinite(found).all())
+
+
+@pytest.mark.parametrize("logit", [0.0, 120.0, 400.0])
+@pytest.mark.parametrize("smooth", [0.0, 3e-8, 1.0])
+def test_a_neighbour_at_the_cutoff_leaves_attention_finite(logit, smooth):
+    """Weights are c e^l / (1 + c e^l): zero where the neighbour is cut off, however large its logit is."""
+    attention = SurfaceAttention(8, 2)
+    with torch.no_grad():
+        attention.query.weight.zero_()
+        attention.out.weight.zero_()
+        attention.out.weight[:, :8] = torch.eye(8)
+        attention.out.bias.zero_()
+    one = torch.zeros(1, dtype=torch.long)
+    none = torch.zeros(0, dtype=torch.long)
+    cut = torch.tensor([smooth], requires_grad=True)
+    near = Neighbours(
+        batch=1,
+        tokens=1,
+        receiver=one,
+        item=one,
+        sender=none,
+        pair=none,
+        direction=torch.tensor([[0.0, 0.0, 1.0]]),
+        radial=torch.zeros(1, 4),
+        smooth=cut,
+    )
+    surface = torch.randn(1, 8, generator=torch.Generator().manual_seed(0))
+    bias = torch.full((1, 2), logit, requires_grad=True)
+    found = attention(torch.zeros(1, 1, 8), bias, Seen(near, surface))
+    value = attention.key_value(surface)[:, 8:]
+    share = smooth / (smooth + math.exp(-logit))
+    assert torch.allclose(found[0], share * value, rtol=1e-5, atol=1e-7)
+    gradients = torch.autograd.grad(found.sum(), (bias, cut))
+    assert all(torch.isfinite(gradient).all() for gradient in gradients)

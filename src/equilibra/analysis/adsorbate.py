@@ -1,10 +1,12 @@
 """The evaluation of adsorbed structures: which sites they occupy and where they are in the plane, each number beside its noise floor and a baseline.
 
-The floor compares two disjoint halves of the reference. The baseline are positions uniform in the cell: an ideal gas in two dimensions, whose sites are the nearest.
+The floor compares two disjoint parts of the reference; where its structures are relatives, such as those of one Markov chain, families of them go to one part or the other, and errors are over
+families as well. The baseline are positions uniform in the cell: an ideal gas in two dimensions, whose sites are the nearest.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,6 +15,7 @@ import numpy as np
 
 from equilibra.analysis.table import EvaluationRow, EvaluationTable
 from equilibra.errors import ConfigError, InputError
+from equilibra.thermo.statistics import resample_blocks
 
 SEEN = 0.01
 """Sites with at least this share of the reference count for recall."""
@@ -28,19 +31,46 @@ class Adsorbed:
         sites: The site (frames,) of each structure, as texts.
         plane: Fractional coordinates (frames, atoms, 2) of the mobile atoms in the plane.
         weights: Normalised weights (frames,).
+        families: Indices of the structures that are relatives of each other, or None where all are independent.
     """
 
     sites: np.ndarray
     plane: np.ndarray
     weights: np.ndarray
+    families: Sequence[np.ndarray] | None = None
 
     def __len__(self) -> int:
         return len(self.sites)
 
     def rows(self, index: np.ndarray) -> Adsorbed:
-        """Returns some of the structures, their weights normalised."""
+        """Returns some of the structures, their weights normalised, whatever families they are of."""
         weights = self.weights[index]
         return Adsorbed(self.sites[index], self.plane[index], weights / weights.sum())
+
+    def first(self, size: int) -> Adsorbed:
+        """Returns the first structures, their weights normalised."""
+        families = None if self.families is None else [family[family < size] for family in self.families]
+        kept = self.rows(np.arange(min(size, len(self))))
+        return dataclasses.replace(kept, families=None if families is None else [family for family in families if len(family)])
+
+    def again(self, rng: np.random.Generator) -> Adsorbed:
+        """Returns a bootstrap resample: of structures, or of whole families."""
+        if self.families is None or len(self.families) < 2:
+            return self.rows(rng.integers(len(self), size=len(self)))
+        return self.rows(resample_blocks(list(self.families), rng))
+
+    def parts(self, size: int, rng: np.random.Generator) -> tuple[Adsorbed, Adsorbed]:
+        """Returns two disjoint random parts, the first of `size` structures: of families the first half of those and the rest, of one family its beginning and its end."""
+        if self.families is None:
+            order = rng.permutation(len(self))
+        elif len(self.families) < 2:
+            order = np.arange(len(self))
+        else:
+            shuffled = rng.permutation(len(self.families))
+            half = len(shuffled) // 2
+            one, two = (np.concatenate([self.families[k] for k in part]) for part in (shuffled[:half], shuffled[half:]))
+            return self.rows(rng.permutation(one)[:size]), self.rows(two)
+        return self.rows(order[:size]), self.rows(order[size:])
 
     def populations(self, labels: Sequence[str]) -> np.ndarray:
         """Returns the populations of sites."""
@@ -66,7 +96,7 @@ def jensen_shannon_bits(p: np.ndarray, q: np.ndarray) -> float:
     m = 0.5 * (p + q)
     total = 0.0
     for a in (p, q):
-        there = a > 0
+        there = (a > 0) & (m > 0)  # half of the least number above zero is zero
         total += 0.5 * float((a[there] * np.log2(a[there] / m[there])).sum())
     return max(total, 0.0)
 
@@ -107,6 +137,7 @@ def evaluate_adsorbates(
             f"evaluate adsorbates: got {len(samples)} samples and {len(reference)} structures of the reference, expected at least 2 and 4"
         )
     size = min(n, len(samples), len(reference) // 2)
+    samples = samples.first(size)
     labels = sorted({*samples.sites.tolist(), *reference.sites.tolist()})
 
     def sites(a: Adsorbed, b: Adsorbed) -> float:
@@ -149,20 +180,13 @@ def evaluate_adsorbates(
         )
     for metric, function, unit, words in metrics:
         value = function(samples, reference)
-        again = [function(_resampled(samples, rng), reference) for _ in range(repeats)]
-        halves = []
-        for _ in range(repeats):
-            order = rng.permutation(len(reference))
-            halves.append(function(reference.rows(order[:size]), reference.rows(order[size:])))
+        again = [function(samples.again(rng), reference) for _ in range(repeats)]
+        halves = [function(*reference.parts(size, rng)) for _ in range(repeats)]
         base = function(gas.rows(rng.permutation(len(gas))[:size]), reference)
         rows.append(_row(metric, value, _std(again), _mean(halves), _std(halves), base, size, unit, words))
     return EvaluationTable(
         rows=tuple(rows), molecule=name, ensemble_frames=len(samples), reference_frames=(len(reference),), split="halves"
     )
-
-
-def _resampled(samples: Adsorbed, rng: np.random.Generator) -> Adsorbed:
-    return samples.rows(rng.integers(len(samples), size=len(samples)))
 
 
 def _mean(values: Sequence[float]) -> float:

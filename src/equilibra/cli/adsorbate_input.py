@@ -32,6 +32,8 @@ Coverage = Annotated[int, typer.Option("--coverage", help="How many of each adso
 OWN = ("slab", "adsorbate", "coverage")
 """Names of the options."""
 
+_SHOWN = 12  # kinds of sites that are printed
+
 
 def sources_of(sources: Sequence[str] | None, given: Mapping[str, Any]) -> list[str]:
     """Returns the texts of all systems: those named after the domain, and every adsorbate on every slab.
@@ -52,3 +54,25 @@ def sources_of(sources: Sequence[str] | None, given: Mapping[str, Any]) -> list[
     if not texts:
         raise InputError("got no system; give a --slab with an --adsorbate, or a text such as 'O@Pt(111) 3x3x4'")
     return texts
+
+
+def tell_sites(ctx: typer.Context, ensemble: Any) -> None:
+    """Prints how often each kind of site is occupied, and how many samples have an anomaly."""
+    from equilibra.cli.console import say, table
+
+    populations = ensemble.populations_of_sites()
+    rows = [
+        (
+            row.label,
+            row.samples,
+            f"{100 * row.population:.1f} ± {100 * row.error:.1f} %",
+            "-" if row.free_energy is None else f"{row.free_energy:.3f}",
+        )
+        for row in populations[:_SHOWN]
+    ]
+    more = len(populations) - len(rows)
+    title = f"{ensemble.system.name}: occupied sites{f', and {more} more in ensemble.json' if more > 0 else ''}"
+    table(ctx, ("site", "samples", "population", "free energy (eV)"), rows, title=title)
+    flagged = {name: int(flag.sum()) for name, flag in ensemble.flags.items() if flag.any()}
+    if flagged:
+        say(ctx, f"anomalies: {', '.join(f'{count} {name}' for name, count in flagged.items())} of {len(ensemble):,} samples")

@@ -45,7 +45,7 @@ Relax = Annotated[
         metavar="CALCULATOR",
         help="Relax atoms and cells through ASE: tight-binding (carbon), chgnet, sevennet, xtb, gpaw, or a function of your own that returns an ASE "
         "calculator, my.py:function. Writes relaxed.extxyz, and energies before and after to design.csv. Of adsorbates one structure of each site, by any of "
-        "their energies: relaxed.extxyz, relaxed.traj, relaxed.csv.",
+        "their energies: relaxed.extxyz, relaxed.traj, relaxed.csv. Of ligands every pose as it is drawn, before the checks, by vina or vina-mmff94.",
         rich_help_panel=_PANEL,
     ),
 ]

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from equilibra.train.config import TrainConfig
     from equilibra.train.crystal import CrystalEntry
 
-SIZES = ("dim", "pair_dim", "layers", "heads", "expansion", "basis", "channels")
+SIZES = ("dim", "pair_dim", "layers", "heads", "expansion", "basis", "channels", "image_cutoff")
 """Sizes of the network that `--network` may change."""
 
 PANEL = "Crystals"

@@ -7,6 +7,7 @@ import typer
 
 from equilibra.cli import adsorbate_training as adsorbates
 from equilibra.cli import crystal_training as crystals
+from equilibra.cli import ligand_input
 from equilibra.cli import ligand_training as ligands
 from equilibra.cli import protein_training as proteins
 from equilibra.cli import training as options
@@ -19,6 +20,7 @@ EXAMPLE = (
     "equilibra fine-tune runs/proteins/model --data my.xtc:my.pdb --temperature 310 -o runs/mine/\n\n"
     "equilibra fine-tune runs/proteins/model --data structures/ --energy amber14-obc2 -o runs/physical/\n\n"
     "equilibra fine-tune runs/carbon/model --data mine.csv -o runs/mine/\n\n"
+    "equilibra fine-tune runs/ligands/model --data md.xtc:complex.pdb --ligand-residue LIG -o runs/dynamics/\n\n"
     "Repeat the command to go on with an interrupted run."
 )
 
@@ -67,6 +69,9 @@ def run(
     plain_data: proteins.PlainData = None,
     snapshots: proteins.Snapshots = proteins.SNAPSHOTS,
     average: proteins.Average = proteins.AVERAGE,
+    ligand_residue: ligand_input.LigandResidue = None,
+    ligand_template: ligand_input.LigandTemplate = None,
+    keep_geometry: ligand_input.KeepGeometry = False,
 ) -> None:
     """Train a model further on your own trajectories; the model itself is left as it is."""
     given = dict(locals())
@@ -75,6 +80,11 @@ def run(
     from equilibra.systems.model import load
 
     start = load(model)
+    if start.domain != "ligand":
+        for option in options.typed(ctx, ("ligand_residue", "ligand_template", "keep_geometry")):
+            raise InputError(
+                f"fine-tune: {option} has a meaning for ligands only, and '{start.name}' is a model of another domain; leave it out"
+            )
     if start.domain == "protein":
         proteins.tune_protein(ctx, start, given, config)
         return

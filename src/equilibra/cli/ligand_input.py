@@ -55,7 +55,7 @@ KeepGeometry = Annotated[
     bool,
     typer.Option(
         "--keep-geometry",
-        help="Keep bonds, angles and rings of a ligand with 3-D coordinates, instead of making them anew.",
+        help="Keep bonds, angles and rings of a ligand with 3-D coordinates, instead of making them anew. Of complexes in --data, without --energy, it saves the time that takes.",
         rich_help_panel=PANEL,
     ),
 ]
@@ -90,13 +90,14 @@ TRAJECTORIES = ("ligand_residue", "ligand_template", "stride", "skip")
 
 
 def data_of(ctx: typer.Context, given: Mapping[str, Any]) -> list[Any]:
-    """Returns what `--data` names: tables and folders of complexes, and trajectories as `TRAJECTORY:TOPOLOGY`.
+    """Returns what `--data` names: tables and folders of complexes, with the geometries of their poses if `--keep-geometry` is given, and trajectories as `TRAJECTORY:TOPOLOGY`.
 
     Raises:
         InputError: If a file is missing, or options of trajectories are given without any.
     """
     from equilibra.data.trajectory import TrajectoryFiles
     from equilibra.errors import InputError
+    from equilibra.systems.ligand.inputs import complexes, with_options
     from equilibra.systems.ligand.trajectory import ComplexTrajectory
 
     found: list[Any] = []
@@ -105,7 +106,8 @@ def data_of(ctx: typer.Context, given: Mapping[str, Any]) -> list[Any]:
         frames, colon, topology = text.rpartition(":")
         if Path(text).exists() or not colon:
             present(Path(text))
-            found.append(text)
+            kept = given.get("keep_geometry") and given.get("energy") is None
+            found.append([with_options(each, keep_geometry=True) for each in complexes(text)] if kept else text)
             continue
         files = TrajectoryFiles(
             topology=topology, trajectories=(frames,), stride=given.get("stride", 1), skip=given.get("skip", 0)
@@ -218,3 +220,8 @@ def tell_clusters(ctx: typer.Context, ensemble: Any) -> None:
     more = len(ensemble.clusters) - len(clusters)
     title = f"{ensemble.system.name}: binding modes{f', and {more} more in clusters.csv' if more else ''}"
     table(ctx, ("mode", "poses", "population", "free energy (kcal/mol)", "RMSD of the best (Å)"), rows, title=title)
+    if ensemble.relaxed_by is not None:
+        say(
+            ctx,
+            f"poses were relaxed by {ensemble.relaxed_by}, the lowest energy is the first in poses.sdf; populations are shares of these minima, not of a distribution",
+        )

@@ -50,7 +50,8 @@ def run_ligand(ctx: typer.Context, given: dict[str, Any], config: TrainConfig, s
     if given["energy"] is not None:
         _from_energy(ctx, given, config, sizes, name)
         return
-    for option in options.typed(ctx, (*LADDER, "temperature", "data_share", *ligands.OWN)):
+    of_pocket = (name for name in ligands.OWN if name != "keep_geometry")
+    for option in options.typed(ctx, (*LADDER, "temperature", "data_share", *of_pocket)):
         raise InputError(
             f"train: {option} has a meaning for ligands with --energy only; leave it out, or give an energy such as vina"
         )
@@ -139,6 +140,9 @@ def _from_energy(ctx: typer.Context, given: dict[str, Any], config: TrainConfig,
         ligands.tell_data(ctx, known)
 
     weights = None if given["start_from"] is None else load(given["start_from"])
+    if weights is not None:
+        # of the size of those weights, where nothing else is asked for
+        sizes = {**{key: weights.network[key] for key in SIZES if key in weights.network}, **sizes}
     several = len(systems) > 1 or bool(given["data"])
     options.watch_energy(
         ctx,

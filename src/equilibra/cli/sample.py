@@ -83,7 +83,10 @@ def run(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write to.")] = Path("out"),
     model: Annotated[
         str | None,
-        typer.Option("--model", help="A shipped model, or the folder of your own; of molecules, molecule-ala2 by default."),
+        typer.Option(
+            "--model",
+            help="A shipped model, or the folder of your own; by default the shipped one of the domain (`equilibra models`).",
+        ),
     ] = None,
     steps: Annotated[int | None, typer.Option("--steps", help="Noise levels; by default the model's.")] = None,
     sampler: Annotated[
@@ -232,7 +235,7 @@ def run(
     refuse(domain, _meaningless(domain, energy, features, chains, all_atom, side_chains, atoms))
     if domain != "crystal":
         refuse(domain, {"--judge": (judge, ""), "--training": (training, "")})
-        refuse(domain, {"--relax": (None if domain == "adsorbate" else relax, "")})
+        refuse(domain, {"--relax": (None if domain in ("adsorbate", "ligand") else relax, "")})
     for name, value in (
         ("-n", n),
         ("--steps", steps),
@@ -254,7 +257,7 @@ def run(
     if domain == "adsorbate":
         design = adsorbate_relaxation.relaxation_of(relax, relax_layers)
     else:
-        design = crystal_design.design_of(judge, relax, training, labels)
+        design = crystal_design.design_of(judge, None if domain == "ligand" else relax, training, labels)
     guides = guiding.guide_texts(guide, guide_external, strength, uncorrected, energy, labels)
     one_of("sampler", sampler, SAMPLERS)
     one_of("spacing", spacing, SPACINGS)
@@ -292,6 +295,9 @@ def run(
         guiding.warn_of_labels(loaded, labels)
         way |= {"labels": labels, "label_strength": 1.0 if strength is None else strength}
     way |= {"temperature": temperature, "precision": precision}
+    if domain == "ligand" and relax is not None:
+        one_of("relax", relax, energies_of(domain))
+        way |= {"relax": relax}
     early = _check(loaded, block_size, batch_size, None, guides)
     read = reader_of(domain, loaded, features=features, chains=chosen, check=early)
     engine = (side_chains or ENGINES[0]) if all_atom else None

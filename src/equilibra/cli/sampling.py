@@ -95,6 +95,10 @@ def sample_one(
         from equilibra.cli.ligand_input import tell_clusters
 
         tell_clusters(ctx, ensemble)
+    elif ensemble.kind == "adsorbate":
+        from equilibra.cli.adsorbate_input import tell_sites
+
+        tell_sites(ctx, ensemble)
     _say_weights(ctx, provenance)
     rate = provenance["timing"]["samples_per_second"]
     speed = "all blocks were there" if rate is None else f"{rate:,.1f} per second"

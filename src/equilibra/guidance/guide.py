@@ -25,6 +25,7 @@ class Property:
         differentiable: Whether `compute` can be differentiated by PyTorch. One that cannot steers by weights alone.
         known: Range of values in which `compute` is to be trusted, None where it is exact.
         content: Hash of the files that `compute` was made from; empty for none.
+        partial: Whether `compute` may return nan for a State that it cannot evaluate. Such a State is not steered while it has noise, and has no likelihood at the end.
     """
 
     name: str
@@ -33,12 +34,13 @@ class Property:
     differentiable: bool = True
     known: tuple[float, float] | None = None
     content: str = ""
+    partial: bool = False
 
     def __call__(self, state: State) -> Tensor:
-        """Returns the values (batch,).
+        """Returns the values (batch,); of a partial property nan, and nothing else that is not finite, for States that it cannot evaluate.
 
         Raises:
-            EquilibraError: If a value is not a number.
+            EquilibraError: If a value is not a number, and the property is not partial.
             InputError: If the values have another shape.
         """
         values = self.compute(state)
@@ -47,6 +49,8 @@ class Property:
             raise InputError(
                 f"property '{self.name}': got {got}, expected a tensor with one value for each of {state.batch_size} samples"
             )
+        if self.partial:
+            return torch.where(torch.isfinite(values), values, torch.nan)
         bad = int(torch.isnan(values).sum())
         if bad:
             raise EquilibraError(f"property '{self.name}': {bad} of {len(values)} values are not a number; check the property")
@@ -87,7 +91,7 @@ class Guide:
             raise InputError(f"guide '{self.property.name}': got the strength {self.strength}, expected a positive number")
 
     def log_likelihood(self, value: Tensor, variance: Tensor | None = None) -> Tensor:
-        """Returns the log-likelihood (batch,) of values (batch,) with variances (batch,), times the strength."""
+        """Returns the log-likelihood (batch,) of values (batch,) with variances (batch,), times the strength; nan where a value is."""
         return self.strength * self.target.log_likelihood(value, torch.zeros_like(value) if variance is None else variance)
 
     def describe(self) -> str:

@@ -8,9 +8,14 @@ import torch
 from torch import Tensor
 
 from equilibra.diffusion.denoiser import Denoiser, Prediction
+from equilibra.diffusion.space import expand
 from equilibra.guidance.guide import Guide
 from equilibra.guidance.twist import twist_at
 from equilibra.state.state import State
+
+MOST = 3.0
+"""Longest pull, in units of the noise and the displacement of the denoiser together: a property that is steep at a noisy State, such as the density of a collapsing cell, would throw it out of
+all that the network knows."""
 
 
 class GuidedDenoiser(Denoiser):
@@ -35,7 +40,14 @@ class GuidedDenoiser(Denoiser):
     def __call__(self, state: State, t: Tensor) -> Prediction:  # noqa: D102
         twist = twist_at(self.inner, state, t, self.guides, broaden=self.broaden, at_once=self.at_once)
         with torch.no_grad():
-            return Prediction({name: value + twist.pull[name] for name, value in twist.displacements.items()})
+            found = {}
+            for name, value in twist.displacements.items():
+                pull, space, mask = twist.pull[name], self.process.fields[name].space, state.mask(name)
+                noise = self.process.sigma(name, t) * torch.sqrt(space.degrees(state.fields[name], mask))
+                most = MOST * (noise + torch.sqrt(space.inner(value, value)))
+                length = torch.sqrt(space.inner(pull, pull))
+                found[name] = value + pull * expand((most / length.clamp(min=1e-30)).clamp(max=1.0).to(pull.dtype), pull)
+            return Prediction(found)
 
     def rows(self, index: slice | Tensor) -> GuidedDenoiser:  # noqa: D102
         return GuidedDenoiser(self.inner.rows(index), self.guides, broaden=self.broaden, at_once=self.at_once)

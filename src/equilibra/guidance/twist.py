@@ -37,7 +37,7 @@ class Twist:
     Attributes:
         displacements: Displacements of the denoiser alone.
         pull: What the guides add to them: sigma squared times the Riemannian gradient of the log-twist, for each moving field.
-        log_twist: Log-twist (batch,), float64.
+        log_twist: Log-twist (batch,), float64; nan where a partial property cannot be evaluated at the denoised estimate, which then pulls nowhere.
         values: Value (batch,) of each differentiable property at the denoised estimate, in the order of the guides.
     """
 
@@ -108,7 +108,10 @@ def _twist(denoiser: Denoiser, state: State, t: Tensor, guides: Sequence[Guide],
         found = []
         for guide in steering:
             value = guide.property.with_gradient(clean)
-            gradients = torch.autograd.grad(value.sum(), leaves, retain_graph=True, allow_unused=True)
+            known = torch.isfinite(value.detach())
+            whole = torch.where(known, value, 0.0).sum()
+            gradients = torch.autograd.grad(whole, leaves, retain_graph=True, allow_unused=True)
+            gradients = tuple(None if g is None else torch.where(expand(known, g), g, 0.0) for g in gradients)
             if not all(gradient is None or bool(torch.isfinite(gradient).all()) for gradient in gradients):
                 raise EquilibraError(
                     f"property '{guide.property.name}': its gradient is not finite; check the property, such as roots at zero"
@@ -129,10 +132,12 @@ def _twist(denoiser: Denoiser, state: State, t: Tensor, guides: Sequence[Guide],
             if broaden and at_end is not None:
                 variance = variance + space.inner(slopes[name], space.project(at_end, state.mask(name)))
         variance = variance.clamp(min=0.0)
+        known = torch.isfinite(value)
         with torch.enable_grad():
             leaf = value.requires_grad_()
             log_likelihood = guide.log_likelihood(leaf, variance)
             (push,) = torch.autograd.grad(log_likelihood.sum(), leaf)
+        push = torch.where(known, push, 0.0)
         log_twist = log_twist + (fade * log_likelihood.detach()).double()
         for name, slope in slopes.items():
             pull[name] = pull[name].detach() + expand(fade * push, slope) * slope
@@ -145,14 +150,18 @@ def _twist(denoiser: Denoiser, state: State, t: Tensor, guides: Sequence[Guide],
 
 
 def log_likelihood(guides: Sequence[Guide], state: State) -> tuple[Tensor, tuple[Tensor, ...]]:
-    """Returns the exact log-likelihood (batch,) of clean States, in float64, and the value (batch,) of each guide's property."""
+    """Returns the exact log-likelihood (batch,) of clean States, in float64, and the value (batch,) of each guide's property.
+
+    A State that a partial property cannot evaluate has the likelihood zero.
+    """
     total = torch.zeros(state.batch_size, dtype=torch.float64, device=state.device)
     values = []
     with torch.no_grad():
         for guide in guides:
             value = guide.property(state)
             values.append(value)
-            total = total + guide.log_likelihood(value.double())
+            found = guide.log_likelihood(value.double())
+            total = total + torch.where(torch.isnan(value), -torch.inf, found)
     return total, tuple(values)
 
 

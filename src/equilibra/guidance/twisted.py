@@ -107,27 +107,33 @@ def draw_guided(
         state = process.prior(like, generator=generator, t=levels[0].t)
         ancestors = torch.arange(n, device=like.device)
         log_w = torch.zeros(n, dtype=torch.float64, device=like.device)
-        known = torch.zeros_like(log_w)  # log-twist that the weights hold
-        outside = torch.zeros_like(log_w)  # the part of it of properties without a gradient
+        # the log-twist that the weights hold, of properties with a gradient and of those without
+        inside, outside = torch.zeros_like(log_w), torch.zeros_like(log_w)
         rounds, last = 0, len(levels) - 1
         past: Past | None = None
         for number, (level, target) in enumerate(itertools.pairwise(levels)):
             twist = twist_at(denoiser, state, times(level, state), guides, at_once=at_once)
+            log_w = log_w - inside - outside
             if external and number and number % external_every == 0:
                 power = (number / last) ** 2
-                outside = power * log_likelihood(external, process.retract(state, twist.displacements))[0]
-            log_w, known = log_w + twist.log_twist + outside - known, twist.log_twist + outside
-            log_w, index, poor = _resampled(log_w, resample_below, generator, number)
+                found = power * log_likelihood(external, process.retract(state, twist.displacements))[0]
+                outside = torch.where(torch.isfinite(found), found, outside)
+            # where a property cannot be evaluated on the way nothing new is known, and the twist stays what it was: the weights allow of any twist
+            inside = torch.where(torch.isnan(twist.log_twist), inside, twist.log_twist)
+            log_w = log_w + inside + outside
+            # before a step without noise copies would stay copies to the end
+            noisy = any(drift_and_noise(level, target, name)[1] > 0.0 for name in process.moving)
+            log_w, index, poor = _resampled(log_w, resample_below if noisy else 0.0, generator, number)
             if poor:
                 rounds += 1
                 state, twist = state[index], twist.rows(index)
-                known, outside, ancestors = known[index], outside[index], ancestors[index]
+                inside, outside, ancestors = inside[index], outside[index], ancestors[index]
                 denoiser, past = denoiser.rows(index), past.rows(index) if past is not None else None
             state, log_ratio, past = _step(denoiser, state, twist, level, target, past, steer, generator)
             log_w = log_w + log_ratio
             progress(number + 1, state)
         exact, values = log_likelihood(guides, state)
-        log_w = log_w + exact - known
+        log_w = log_w + exact - inside - outside
         if not bool(torch.isfinite(log_w).any()):
             raise DivergenceError(
                 "guided sampling: no sample has a finite weight; the wish is out of the model's reach, widen it"

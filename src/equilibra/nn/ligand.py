@@ -31,6 +31,7 @@ REFERENCE, SHIFT, TURN, TORSIONS = "reference", "shift", "turn", "torsions"
 FIELDS = (SHIFT, TURN, TORSIONS)
 """Fields that move, in the order of their noise levels."""
 
+_START = 0.1
 _SETS = 3  # vectors of each atom: for the sum, the torque and the moments
 
 
@@ -87,7 +88,9 @@ class PocketAttention(GeometricAttention):
 class PoseHead(nn.Module):
     r"""Vectors of atoms, three of each, as sums over all tokens.
 
-    .. math:: v^c_i = \sum_j w^c_{ij} r_{ij}, \qquad f^s_i = \sum_c \alpha^s_c(h_i)\, v^c_i + \sum_c \beta^s_c(h_i)\, v^c_i \times v^{c+1}_i
+    .. math:: v^c_i = n^{-1/2} \sum_j w^c_{ij} r_{ij}, \qquad f^s_i = \sum_c \alpha^s_c(h_i)\, v^c_i + \sum_c \beta^s_c(h_i)\, v^c_i \times v^{c+1}_i
+
+    with n tokens, the root of which keeps the vectors of one size in pockets of any size.
 
     Arguments:
         config: Size.
@@ -103,6 +106,9 @@ class PoseHead(nn.Module):
         self.bond = nn.Sequential(nn.Linear(config.dim, config.pair_dim), nn.SiLU(), nn.Linear(config.pair_dim, 1))
         with torch.no_grad():
             self.weights.weight.mul_(0.3)
+            # forces and torques are sums over the ligand: they start small, so that every noise level starts with a loss near one
+            self.mixing.weight.mul_(_START)
+            self.mixing.bias.mul_(_START)
 
     def forward(self, h: Tensor, tokens: Tensor, z: Tensor, vectors: Tensor, pair_mask: Tensor) -> Tensor:
         """Returns vectors (batch, rows, sets, 3), in full precision.
@@ -115,7 +121,8 @@ class PoseHead(nn.Module):
             pair_mask: 1 for pairs of real, different tokens, 0 elsewhere (batch, rows, tokens).
         """
         hidden = nn.functional.silu(z + self.receiver(h)[:, :, None] + self.sender(tokens)[:, None])
-        w = self.weights(hidden).to(vectors.dtype) * pair_mask[..., None]
+        each = pair_mask * pair_mask.sum(2, keepdim=True).clamp(min=1.0).rsqrt()
+        w = self.weights(hidden).to(vectors.dtype) * each[..., None]
         v = full_precision_product(w.transpose(-1, -2), vectors)
         alpha, beta = self.mixing(h).to(vectors.dtype).unflatten(-1, (2, _SETS, self.channels)).unbind(2)
         cross = torch.linalg.cross(v, v.roll(-1, dims=2))
@@ -170,6 +177,18 @@ class LigandNetwork(Trunk):
         h = self.attend(h, activated, noise, mask, around)
         vectors = self.head(h, around.tokens(h), z, bounded, pair_mask)
         return self._outputs(h, vectors, pose, shift, ligand, tree, columns)
+
+    def embed_pairs(self, geometry: Tensor, noise: Tensor, graph: GraphInputs) -> Tensor:
+        """Returns pair features (batch, rows, tokens, pair_dim); see `Trunk.embed_pairs`. Pairs with tokens beyond the rows, of the pocket, are all of one kind, which is embedded once."""
+        rows = geometry.shape[1]
+        near = self.pair({name: value[:, :, :rows] for name, value in graph.pair.items()})
+        level = self.pair_noise(noise)[:, None, None, :]
+        parts = [geometry[:, :, :rows] + (near + level).to(geometry.dtype)]
+        if geometry.shape[2] > rows:
+            # the first token beyond the rows is of the pocket, or padding, with padding alone after it
+            far = self.pair({name: value[:, :1, rows : rows + 1] for name, value in graph.pair.items()})
+            parts.append(geometry[:, :, rows:] + (far + level).to(geometry.dtype))
+        return self.pair_hidden(nn.functional.silu(torch.cat(parts, dim=2)))
 
     def _outputs(
         self, h: Tensor, vectors: Tensor, pose: Tensor, shift: Tensor, ligand: Tensor, tree: TorsionTree, columns: Tensor

@@ -29,6 +29,7 @@ POSITIONS = "pos"
 
 _ROUND = 0.3  # Å, over which directions vanish at zero distance
 _NEIGHBOURS = 20.0  # typical number of neighbours that a sum runs over
+_LARGEST = 60.0  # exponent of what is cut off to zero anyhow: finite in single precision
 _LOWEST, _HIGHEST, _HEIGHTS = -4.0, 6.0, 20  # Å, between which heights are resolved, and by how many functions
 
 
@@ -111,8 +112,8 @@ class Neighbours:
     smooth: Tensor
 
     def gather(self, surface: Tensor, tokens: Tensor) -> Tensor:
-        """Returns the features (edges, width) of the neighbours, from those of the surface (batch or 1, items, width) and of the tokens (batch, tokens, width)."""
-        return torch.cat([surface.flatten(0, 1)[self.item], tokens.flatten(0, 1)[self.sender]])
+        """Returns the features (edges, width) of the neighbours, from those of the surface (surface edges, width) and of the tokens (batch, tokens, width)."""
+        return torch.cat([surface, tokens.flatten(0, 1)[self.sender]])
 
     def middle(self, tokens: Tensor) -> Tensor:
         """Returns the features (edges, width) of the atoms in the middle."""
@@ -177,7 +178,7 @@ def find_neighbours(
 
 @dataclass(frozen=True)
 class Seen:
-    """What the attention of a layer reads: the neighbours, and the features (batch or 1, items, dim) of the surface."""
+    """What the attention of a layer reads: the neighbours, and the features (surface edges, dim) of those of the surface."""
 
     neighbours: Neighbours
     surface: Tensor
@@ -214,8 +215,10 @@ class SurfaceAttention(nn.Module):
         with torch.autocast(h.device.type, enabled=False):
             logits = ((q * k).sum(-1) / math.sqrt(width) + bias).to(near.smooth.dtype)
             index = near.receiver[:, None].expand_as(logits)
-            top = logits.new_zeros(batch * tokens, self.heads).scatter_reduce(0, index, logits.detach(), "amax")
-            raw = near.smooth[:, None] * torch.exp(logits - top[near.receiver])
+            # the largest of what is summed, cut-off included: at the cut-off a large logit alone would leave 0/0
+            known = logits.detach() + torch.log(near.smooth.detach())[:, None]
+            top = logits.new_zeros(batch * tokens, self.heads).scatter_reduce(0, index, known, "amax")
+            raw = near.smooth[:, None] * torch.exp((logits - top[near.receiver]).clamp(max=_LARGEST))
             total = near.sum(raw).flatten(0, 1) + torch.exp(-top)
             weights = raw / total[near.receiver]
             u = near.sum(weights[..., None] * near.direction[:, None, :])  # (batch, tokens, heads, 3)
@@ -289,9 +292,10 @@ class SurfaceNetwork(nn.Module):
             sigma = self.scale * torch.exp(4.0 * levels[:, 0].to(x.dtype))
             heights = self._heights(x[..., 2], sigma)
         noise = self._noise(levels, graph)
-        surface = self.surface(around["element"].int())
+        # of neighbours alone: a mixed batch holds many more atoms of surfaces than are near
+        surface = self.surface(around["element"].int().flatten(0, 1)[near.item])
         if self.environment is not None:
-            surface = surface + self.environment(around["environment"].to(surface.dtype))
+            surface = surface + self.environment(around["environment"].flatten(0, 1)[near.item].to(surface.dtype))
         h = (self.node(graph.node) + self.height(heights.to(noise.dtype)) + noise[:, None]).expand(batch, tokens, -1)
         kinds = near.gather(surface.to(h.dtype), self.node(graph.node).expand(batch, tokens, -1))
         own = pairs.flatten(0, 2)[near.pair]

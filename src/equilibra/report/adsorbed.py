@@ -21,9 +21,9 @@ PLACED = 20
 
 
 def adsorbed(ensemble: AdsorbateEnsemble) -> Adsorbed:
-    """Returns the sites, places and weights of an ensemble."""
+    """Returns the sites, places and weights of an ensemble, and which of its structures are relatives."""
     plane = ensemble.positions[..., :2].astype(np.float64) @ np.linalg.inv(ensemble.system.plane.numpy())
-    return Adsorbed(np.array(ensemble.site_labels), plane, ensemble.weights)
+    return Adsorbed(np.array(ensemble.site_labels), plane, ensemble.weights, ensemble.populations())
 
 
 def uniform_gas(ensemble: AdsorbateEnsemble, n: int, *, seed: int) -> Adsorbed:

@@ -34,7 +34,7 @@ class Maps:
     Attributes:
         map: The map.
         reference: The other map, or None.
-        differences: Numbers of `DensityMap.difference`.
+        differences: Numbers of `DensityMap.difference`; of samples against an exact map also those of as many independent draws from it, with `_floor` behind their names.
     """
 
     map: DensityMap
@@ -89,7 +89,7 @@ def make_maps(
         grid = model_map(_log_density(ensemble, model, kelvin), system, shape=shape, heights=heights, progress=progress)
     else:
         grid = occupancy(ensemble, shape=shape, heights=heights, element=element, smooth=smooth, weighted=weighted)
-    other = None
+    other, floors = None, {}
     if exact is not None:
         from equilibra.systems.adsorbate.energy import adsorbate_energy
 
@@ -98,6 +98,10 @@ def make_maps(
         other = boltzmann_map(
             system, adsorbate_energy(system, exact), float(kelvin), shape=shape, heights=heights, progress=progress
         )
+        if of == "samples":
+            floor = other.drawn(len(ensemble), np.random.default_rng(0)).smoothed(smooth)
+            other = other.smoothed(smooth)
+            floors = {f"{name}_floor": value for name, value in floor.difference(other).items()}
     elif reference is not None and reference.is_dir():
         from equilibra.systems.adsorbate.runs import join_runs, load_runs
 
@@ -105,7 +109,7 @@ def make_maps(
         other = occupancy(theirs, shape=shape, heights=heights, element=element, smooth=smooth, weighted=weighted)
     elif reference is not None:
         other = read_map(reference, system)
-    return Maps(grid, other, {} if other is None else grid.difference(other))
+    return Maps(grid, other, {} if other is None else {**grid.difference(other), **floors})
 
 
 def _log_density(
@@ -152,7 +156,8 @@ def write_map_report(found: Maps, ensemble: AdsorbateEnsemble, folder: Path) -> 
         f"{found.map.system.name}: density map",
         f"{found.map.name} of {found.map.element} mobile atoms; the slab is held fixed.",
     )
-    caption = "Density over the cell, summed over heights. White circles: atoms of the top layer; orange: sites; red crosses: the lowest structures of the samples."
+    crosses = "" if minima is None else "; red crosses: the lowest structures of the samples"
+    caption = f"Density over the cell, summed over heights. White circles: atoms of the top layer; orange: sites{crosses}."
     page.add("In the plane", Figure(picture, caption, f"Density map of {found.map.system.name} in the plane of the surface."))
     page.add("By height", HeightMap(found.map, "The density at one height, or over all (slider at its right end)."))
     if found.reference is not None:

@@ -34,9 +34,12 @@ def plane_maps(
     Returns:
         The bytes of a PNG file.
     """
-    figure = sheet(4.6 * len(maps) + 0.8, 4.6)
-    axes = figure.subplots(1, len(maps), squeeze=False).ravel()
     plane = maps[0].system.plane.numpy()
+    corners = np.array([(0.0, 0.0), plane[0], plane[1], plane[0] + plane[1]])
+    wide, high = np.ptp(corners, axis=0)
+    # as high as the cell is, and an inch for titles and labels: a layout does not make room for these beside equal scales
+    figure = sheet(4.6 * len(maps) + 0.8, float(np.clip(4.0 * high / wide, 1.5, 8.0)) + 1.0)
+    axes = figure.subplots(1, len(maps), squeeze=False).ravel()
     area = abs(float(np.linalg.det(plane)))
     shown = [grid.plane * grid.plane.size / area for grid in maps]
     top = max(float(values.max()) for values in shown)

@@ -51,7 +51,7 @@ _WORDS = {
 }
 _GRID = (32, 32, 12)
 _SMOOTH = 0.25  # Å
-_FLOORS = "Floor: two disjoint random parts of the reference at the same N; a perfect sampler scores it. Baseline: positions uniform in the cell."
+_FLOORS = "Floor: two disjoint random parts of the reference at the same N, of whole chains where it is made of these; a perfect sampler scores it. Baseline: positions uniform in the cell."
 
 
 def report_page(

@@ -126,8 +126,13 @@ def _modes(ensemble: LigandEnsemble) -> list[Element]:
         ]
         for cluster in ensemble.clusters[: 2 * MOST_MODES]
     ]
+    relaxed = (
+        f" Poses were relaxed by {ensemble.relaxed_by} as they were drawn: populations are shares of these minima, not of a distribution."
+        if ensemble.relaxed_by
+        else ""
+    )
     units = "independent poses" if ensemble.populations() is None else "whole populations, whose poses are relatives"
-    note = f"Poses within 2 Å of the best pose of a mode, in the frame of the receptor and up to symmetry, belong to it. Errors are a bootstrap of {units}."
+    note = f"Poses within 2 Å of the best pose of a mode, in the frame of the receptor and up to symmetry, belong to it. Errors are a bootstrap of {units}.{relaxed}"
     return [view, Table(head, rows, note)]
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from equilibra.errors import InputError
-from equilibra.report.canvas import LINE, SAMPLE, filled, finite, frame_weights, histogram_density, png, sheet
+from equilibra.report.canvas import LINE, SAMPLE, filled, frame_weights, histogram_density, png, sheet
 from equilibra.report.elements import CellLike, Element, Figure, Table, Text, colour
 from equilibra.report.sections import share, significant
 from equilibra.systems.ensemble import Ensemble
@@ -25,9 +25,9 @@ class GuidedProperty:
         name: Its name with the unit.
         target: What was asked for, in words.
         bounds: Lowest and highest value that fulfil it, None where there is none; None where more is always better.
-        values: Its values with shape (frames).
-        mean: Mean and deviation of the values as drawn.
-        share: Share of them within the bounds, or None.
+        values: Its values with shape (frames); nan where it could not be evaluated.
+        mean: Mean and deviation of the known values as drawn.
+        share: Share of all of them within the bounds, or None.
         doubt: Why the wish should be doubted, in a sentence, or None.
         weighted_mean: The same weighted, or None.
         weighted_share: The same weighted, or None.
@@ -59,7 +59,7 @@ def guided_properties(ensemble: Ensemble) -> list[GuidedProperty]:
                 target=f"{row['target']}{power}",
                 bounds=None if row["bounds"] is None else (row["bounds"][0], row["bounds"][1]),
                 values=ensemble.values[row["name"]],
-                mean=f"{row['mean']:.3g} ± {row['deviation']:.2g}",
+                mean="unknown" if row["mean"] is None else f"{row['mean']:.3g} ± {row['deviation']:.2g}",
                 share=row["share"],
                 doubt=row["doubt"],
                 weighted_mean=f"{row['weighted_mean']:.3g} ± {row['weighted_deviation']:.2g}" if weighted else None,
@@ -92,7 +92,13 @@ def guidance_elements(properties: Sequence[GuidedProperty], weights: ArrayLike |
         rows.append([item.name, item.target, item.mean, *([item.weighted_mean] if corrected else []), *shown])
     head = ["property", "asked for", "as drawn", *(["weighted"] if corrected else []), "within"]
     head += ["within, weighted"] if corrected else []
-    caption = "Mean ± standard deviation of the values, and the share of them that lies within what was asked for."
+    caption = (
+        "Mean ± standard deviation of the values, and the share of the samples whose value lies within what was asked for."
+    )
+    lost = [
+        f"{unknown:,} of {np.size(item.values):,} have no {item.name}" for item in properties if (unknown := _unknown(item))
+    ]
+    caption += f" Samples that the property could not evaluate are misses: {'; '.join(lost)}." if lost else ""
     drawn = " Grey: as drawn; line: weighted." if corrected else ""
     plot = Figure(
         guide_plot(properties, weights),
@@ -101,6 +107,11 @@ def guidance_elements(properties: Sequence[GuidedProperty], weights: ArrayLike |
     )
     doubts = [Text(item.doubt) for item in properties if item.doubt is not None]
     return [Text(words), *doubts, Table(head, rows, caption), plot]
+
+
+def _unknown(item: GuidedProperty) -> int:
+    """Returns of how many samples the value is not known."""
+    return int((~np.isfinite(np.asarray(item.values, dtype=np.float64))).sum())
 
 
 def label_elements(ensemble: Ensemble) -> list[Element]:
@@ -141,7 +152,7 @@ def parity_elements(ensemble: Ensemble) -> list[Element]:
     rows: list[list[CellLike]] = []
     for row, judge in pairs:
         ours, theirs = ensemble.values[row["name"]], ensemble.values[judge]
-        known = np.isfinite(theirs)
+        known = np.isfinite(theirs) & np.isfinite(ours)
         error = float(np.abs(ours[known] - theirs[known]).mean()) if known.any() else float("nan")
         inside = None if row["bounds"] is None else within(theirs, row["bounds"])
         shown: list[CellLike] = [None if inside is None else share(float(inside.mean())), significant(error), int(known.sum())]
@@ -170,7 +181,8 @@ def _parity_plot(pairs: Sequence[tuple[str, str, np.ndarray, np.ndarray, Any]]) 
     axes = figure.subplots(lines, columns, squeeze=False).ravel()
     for ax, (guide, judge, x, y, row) in zip(axes, pairs, strict=False):
         known = np.isfinite(x) & np.isfinite(y)
-        ends = np.concatenate([x[known], y[known], [0.0, 1.0][: 2 * (not known.any())]])
+        named = [end for end in row["bounds"] or () if end is not None]
+        ends = np.concatenate([x[known], y[known], named, [0.0, 1.0][: 2 * (not known.any())]])
         low, high = float(ends.min()), float(ends.max())
         margin = 0.05 * (high - low) or 0.5
         limits = (low - margin, high + margin)
@@ -179,7 +191,8 @@ def _parity_plot(pairs: Sequence[tuple[str, str, np.ndarray, np.ndarray, Any]]) 
             ax.axhspan(left, right, color=colour(1), alpha=0.18, lw=0)
         ax.plot(limits, limits, color=LINE, lw=1.2)
         ax.plot(x[known], y[known], "o", color=SAMPLE, ms=4, alpha=0.6)
-        ax.set(xlim=limits, ylim=limits, xlabel=guide, ylabel=judge, aspect="equal")
+        unit = f" ({row['unit']})" if row["unit"] else ""
+        ax.set(xlim=limits, ylim=limits, xlabel=f"{guide}{unit}", ylabel=f"{judge}{unit}", aspect="equal")
     for ax in axes[len(pairs) :]:
         ax.set_visible(False)
     return png(figure)
@@ -196,7 +209,7 @@ def guide_plot(properties: Sequence[GuidedProperty], weights: ArrayLike | None) 
         The bytes of a PNG file.
 
     Raises:
-        InputError: If there is no property, or a value is not finite.
+        InputError: If there is no property.
     """
     if not properties:
         raise InputError("guidance: got no property to draw, expected at least one")
@@ -205,31 +218,38 @@ def guide_plot(properties: Sequence[GuidedProperty], weights: ArrayLike | None) 
     figure = sheet({1: 7.2, 2: 10.4}[columns], 3.1 * lines + 0.3)
     axes = figure.subplots(lines, columns, squeeze=False).ravel()
     for ax, item in zip(axes, properties, strict=False):
-        values = finite(item.name, item.values)
+        values = np.asarray(item.values, dtype=np.float64).ravel()
+        known = np.isfinite(values)
+        share_of = None if weights is None else frame_weights(weights, values.size)[known]
+        values = values[known]
         named = [end for end in item.bounds or () if end is not None]
-        low, high = min([values.min(), *named]), max([values.max(), *named])
+        ends = [*values.tolist(), *named] or [0.0]
+        low, high = min(ends), max(ends)
         margin = 0.05 * (high - low) or 0.05 * max(abs(high), 1.0)
         edges = np.linspace(low - margin, high + margin, int(np.clip(3.0 * values.size ** (1 / 3), 16, 60)) + 1)
         if item.bounds is not None:
             left, right = (edge if end is None else end for end, edge in zip(item.bounds, (edges[0], edges[-1]), strict=True))
             ax.axvspan(left, right, color=colour(1), alpha=0.18, lw=0, label="asked for")
+        ax.set(xlim=(edges[0], edges[-1]), xlabel=item.name)
+        if not values.size:
+            continue
         as_drawn = histogram_density(values, np.ones(values.size), edges)
-        if weights is None:
+        if share_of is None:
             ax.stairs(as_drawn, edges, color=SAMPLE, lw=2.0, label="samples")
         else:
             filled(ax, as_drawn, edges, "as drawn")
             ax.stairs(
-                histogram_density(values, frame_weights(weights, values.size), edges),
+                histogram_density(values, share_of, edges),
                 edges,
                 color=SAMPLE,
                 lw=2.0,
                 label="weighted",
             )
-        ax.set(xlim=(edges[0], edges[-1]), xlabel=item.name)
         ax.set_ylim(0.0, None)
         ax.grid(axis="y", color=LINE, lw=0.6)
     axes[0].set_ylabel("density")
-    axes[0].legend(frameon=False, fontsize=9)
+    if axes[0].get_legend_handles_labels()[0]:
+        axes[0].legend(frameon=False, fontsize=9)
     for ax in axes[len(properties) :]:
         ax.set_visible(False)
     return png(figure)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +19,7 @@ from equilibra.systems.ligand.ensemble import CLUSTER_RADIUS, LigandEnsemble
 from equilibra.systems.ligand.runs import join_runs, load_runs
 from equilibra.systems.ligand.sources import FILE_SUFFIXES, read_ligands
 from equilibra.systems.ligand.symmetry import corresponding
-from equilibra.thermo.statistics import clopper_pearson
+from equilibra.thermo.statistics import clopper_pearson, resample_blocks
 from equilibra.units import thermal_energy
 
 if TYPE_CHECKING:
@@ -25,6 +27,45 @@ if TYPE_CHECKING:
 
 _NAN = float("nan")
 _BINS = 100  # of a torsion
+_RESAMPLES = 200
+
+
+class _Draws:
+    """How poses are drawn again for errors and floors: one by one, or by whole populations where these are relatives, such as blocks of annealed paths and walkers of a training.
+
+    Arguments:
+        ensemble: The poses.
+        rng: The only source of randomness.
+        size: How many of them count, the first ones; all by default.
+    """
+
+    def __init__(self, ensemble: LigandEnsemble, rng: np.random.Generator, size: int | None = None) -> None:
+        self.rng, self.size = rng, len(ensemble) if size is None else size
+        families = ensemble.populations()
+        cut = [] if families is None else [family[family < self.size] for family in families]
+        self.families = None if families is None else [family for family in cut if len(family)]
+
+    def error(self, function: Callable[[np.ndarray], float], repeats: int) -> float:
+        """Returns the standard deviation of a function of the indices of poses over resamples; nan for one population, whose error nothing tells."""
+        if self.families is not None and len(self.families) < 2:
+            return _NAN
+        return float(np.std([function(self._again()) for _ in range(repeats)]))
+
+    def halves(self) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the indices of two halves drawn at random; of one population its first and its second half."""
+        if self.families is None:
+            one, two = np.array_split(self.rng.permutation(self.size), 2)
+        elif len(self.families) == 1:
+            one, two = np.array_split(self.families[0], 2)
+        else:
+            order = self.rng.permutation(len(self.families))
+            one, two = (np.concatenate([self.families[i] for i in part]) for part in np.array_split(order, 2))
+        return one, two
+
+    def _again(self) -> np.ndarray:
+        if self.families is None:
+            return np.asarray(self.rng.integers(self.size, size=self.size))
+        return resample_blocks(self.families, self.rng)
 
 
 def evaluate_poses(
@@ -141,6 +182,11 @@ def _accuracy(
     rmsd = _distances(ours.heavy, known, ours.symmetries)
     vina = None if docked is None else _distances(docked, known, ours.symmetries)
     used, size = rmsd[: min(n, len(rmsd))], min(n, len(rmsd))
+    draws = _Draws(ours, rng, size)
+
+    def error(function: Callable[[np.ndarray], float]) -> float:
+        return draws.error(lambda rows: function(used[rows]), _RESAMPLES)
+
     where = "RMSD of heavy atoms, receptor frame, over symmetries, no superposition"
     first = float(rmsd[order[0]])
     top = "of the pose with the largest weight (of equal ones that of the lowest energy)"
@@ -155,7 +201,11 @@ def _accuracy(
     ]
     rows.append(
         _row(
-            "median RMSD", float(np.median(used)), f"median of all poses, {where}", size, error=_bootstrap(used, np.median, rng)
+            "median RMSD",
+            float(np.median(used)),
+            f"median of all poses, {where}",
+            size,
+            error=error(lambda r: float(np.median(r))),
         )
     )
     for k in [k for k in (1, 5, 10, 25, 50, 100) if k <= size]:
@@ -167,7 +217,7 @@ def _accuracy(
                 best_of(used, k),
                 words,
                 size,
-                error=_bootstrap(used, lambda r, k=k: best_of(r, k), rng),
+                error=error(partial(_of_several, best_of, k)),
                 baseline=base,
             )
         )
@@ -177,7 +227,7 @@ def _accuracy(
                 success_of(used, k),
                 f"probability that one of {k} of the poses is within {SUCCESS:g} Å; baseline: of Vina's first {k}",
                 size,
-                error=_bootstrap(used, lambda r, k=k: success_of(r, k), rng),
+                error=error(partial(_of_several, success_of, k)),
                 baseline=_NAN if vina is None else float(base <= SUCCESS),
                 unit="1",
             )
@@ -198,6 +248,11 @@ def _accuracy(
     return rows
 
 
+def _of_several(function: Callable[[np.ndarray, int], float], k: int, rmsd: np.ndarray) -> float:
+    """Returns a function of k poses for a resample, which may have fewer: populations are of several sizes."""
+    return function(rmsd, min(k, len(rmsd)))
+
+
 def _distribution(ours: LigandEnsemble, theirs: LigandEnsemble, rng: np.random.Generator, repeats: int) -> list[EvaluationRow]:
     leaders = theirs.heavy[[cluster.best for cluster in theirs.clusters]]
 
@@ -205,19 +260,17 @@ def _distribution(ours: LigandEnsemble, theirs: LigandEnsemble, rng: np.random.G
         weights = ensemble.weights[rows]
         return mode_populations(ensemble.heavy[rows], weights / weights.sum(), leaders, ours.symmetries, CLUSTER_RADIUS)
 
-    every, both = np.arange(len(theirs)), np.arange(len(ours))
-    reference = populations(theirs, every)
-    halves = [np.array_split(rng.permutation(every), 2) for _ in range(repeats)]
+    reference, of_theirs = populations(theirs, np.arange(len(theirs))), _Draws(theirs, rng)
+    halves = [of_theirs.halves() for _ in range(repeats)]
     floor = float(np.mean([total_variation(populations(theirs, one), populations(theirs, two)) for one, two in halves]))
-    drawn = [total_variation(populations(ours, rng.choice(both, len(both))), reference) for _ in range(repeats)]
     words = f"half of the summed differences of the populations of the reference's binding modes ({CLUSTER_RADIUS:g} Å), and of none; floor: between halves of the reference"
     rows = [
         _row(
             "TV of binding modes",
-            total_variation(populations(ours, both), reference),
+            total_variation(populations(ours, np.arange(len(ours))), reference),
             words,
             len(ours),
-            error=float(np.std(drawn)),
+            error=_Draws(ours, rng).error(lambda rows: total_variation(populations(ours, rows), reference), max(repeats, 2)),
             floor=floor,
             unit="1",
         )
@@ -272,14 +325,9 @@ def _slope(ours: LigandEnsemble, rng: np.random.Generator, repeats: int) -> list
     def slope(rows: np.ndarray) -> float:
         return float(np.polyfit(-u[rows], log_q[rows], 1)[0])
 
-    rows = np.arange(len(u))
-    drawn = [slope(rng.choice(rows, len(rows))) for _ in range(max(repeats, 2))]
+    error = _Draws(ours, rng).error(slope, max(repeats, 2))
     words = "slope of ln p of the model's paths, -u - ln w, against -u = -E/kT: 1 where the model has the right temperature"
-    return [_row("slope of ln p", slope(rows), words, len(u), error=float(np.std(drawn)), unit="1")]
-
-
-def _bootstrap(values: np.ndarray, function: Any, rng: np.random.Generator, repeats: int = 200) -> float:
-    return float(np.std([float(function(values[rng.integers(0, len(values), len(values))])) for _ in range(repeats)]))
+    return [_row("slope of ln p", slope(np.arange(len(u))), words, len(u), error=error, unit="1")]
 
 
 def _posebusters(ours: LigandEnsemble, n: int) -> tuple[list[EvaluationRow], list[str]]:

@@ -110,6 +110,33 @@ class SamplerDrawing:
         return Batch(state)
 
 
+@dataclass(frozen=True)
+class RelaxedDrawing:
+    """Drawing by a sampler, each sample then relaxed in an energy: minima, which have no weights.
+
+    Attributes:
+        inner: What draws the samples.
+        relax: Returns the relaxed States and their energies (batch,) in eV.
+        name: What these energies are called among the numbers of a sample.
+    """
+
+    inner: SamplerDrawing
+    relax: Callable[[State], tuple[State, np.ndarray]]
+    name: str
+
+    @property
+    def network_calls(self) -> int:
+        """Denoiser calls per sample."""
+        return self.inner.network_calls
+
+    def __call__(self, denoiser: Denoiser, like: State, *, generator: Generator, report: Callable[[float, str], None]) -> Batch:
+        """Draws and relaxes one sample for each batch element; see `Drawing`."""
+        drawn = self.inner(denoiser, like, generator=generator, report=report)
+        report(1.0, "relaxing")
+        state, energies = self.relax(drawn.state)
+        return Batch(state, {**drawn.values, self.name: energies})
+
+
 class BatchedDenoiser(Denoiser):
     """Gives a denoiser at most `size` batch elements at once."""
 
@@ -142,6 +169,7 @@ def draw_blocks(
     folder: Path | None = None,
     identity: Mapping[str, Any] | None = None,
     bound: float = 4.0,
+    advice: str = "",
     progress: Callable[[Progress], None] = lambda state: None,
 ) -> Drawn:
     """Draws blocks until `n` samples are valid.
@@ -158,6 +186,7 @@ def draw_blocks(
         folder: Run folder; finished blocks go to `folder/blocks` and are not drawn again. None keeps nothing.
         identity: What defines the run; a folder of another run is refused.
         bound: The run gives up after `bound` times `n` samples (and at least two blocks).
+        advice: What to do then, in words.
         progress: Called after each step.
 
     Raises:
@@ -179,7 +208,7 @@ def draw_blocks(
             share = valid / max(1, index * block_size)
             raise EquilibraError(
                 f"only {valid} of {index * block_size} samples passed the checks ({share:.1%}), {n} were wanted; the model is not fit "
-                "for this system, or the sampler takes too few steps. The samples drawn so far are kept"
+                f"for this system, or the sampler takes too few steps{f'; {advice}' if advice else ''}. The samples drawn so far are kept"
             )
         path = None if folder is None else folder / "blocks" / f"block-{index:05d}.npz"
         block = None if path is None else _read(path)

@@ -18,6 +18,9 @@ from equilibra.systems.files import mdtraj_trajectory
 from equilibra.systems.validity import Validity
 from equilibra.systems.weighted import ENERGY
 
+WALKERS = "walkers of a training from an energy"
+"""Kind of provenance of frames in which every block is a Markov chain."""
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Ensemble(ABC):
@@ -263,9 +266,10 @@ class Ensemble(ABC):
         return {"log_weight": self.log_weights, **known, **{f"{VALUE}{name}": values for name, values in self.values.items()}}
 
     def populations(self) -> list[np.ndarray] | None:
-        """Returns the indices of the frames of each population whose samples are relatives of each other, or None where all are independent."""
+        """Returns the indices of the frames of each population whose samples are relatives of each other, as those of one Markov chain; or None where all are independent."""
         guided = self.provenance.get("guidance", {}).get("corrected", False)
-        return populations_of(self.blocks) if self.blocks is not None and (guided or "smc" in self.provenance) else None
+        related = guided or "smc" in self.provenance or self.provenance.get("kind") == WALKERS
+        return populations_of(self.blocks) if self.blocks is not None and related else None
 
     def validity_table(self) -> list[tuple[str, int, int]]:
         """Returns the rows (check, passed, total) of all frames that were drawn, the rejected ones included."""

@@ -153,7 +153,7 @@ def _samples_csv(ensemble: Ensemble) -> str:
     valid = ensemble.validity.valid
     for i in range(len(ensemble)):
         block = "" if blocks is None else int(blocks[i])
-        rows.writerow([i, block, int(valid[i]), *(repr(float(values[i])) for values in properties.values())])
+        rows.writerow([i, block, int(valid[i]), *(repr(values[i].item()) for values in properties.values())])
     return text.getvalue()
 
 

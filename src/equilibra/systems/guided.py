@@ -227,8 +227,8 @@ def guide_record(
     Returns:
         `corrected`; of corrected samples all that `BlockWeights.record` has, with `log_evidence`, the log of the average likelihood of the model's samples, and
         its error; of others `n`, `drawn`, `rejected` and `sentence`; and `guides`, for each the `name` of the property, its `unit`, the `target` in words, the
-        `strength`, the `tolerance` and where it is from, a `doubt` about the wish, its `bounds`, the `mean` and the `deviation` of the values as drawn and the `share`
-        of them within the bounds, and the same weighted (`weighted_...`) with an error of the mean. What is not finite is None.
+        `strength`, the `tolerance` and where it is from, a `doubt` about the wish, its `bounds`, the number of samples whose value is `unknown`, since the property
+        could not evaluate them, the `mean` and the `deviation` of the other values as drawn and the `share` of all within the bounds, and the same weighted (`weighted_...`) with an error of the mean. What is not finite is None.
     """
     weights = BlockWeights(blocks, n, seed)
     corrected = LOG_WEIGHT in blocks[0].values
@@ -243,7 +243,9 @@ def guide_record(
 
 def _guide_row(weights: BlockWeights, guide: Guide, measured: bool, corrected: bool) -> dict[str, Any]:
     values = weights.value(VALUE + guide.property.name)
-    kept = values[weights.counts].astype(np.float64)
+    counted = values[weights.counts].astype(np.float64)
+    known = np.isfinite(counted)
+    kept = counted[known]
     bounds = guide.target.bounds
     tolerance = f"{OPEN_WIDTH:g} of the standard deviation in {MEASURED_ON} samples of the model" if measured else "given"
     row: dict[str, Any] = {
@@ -256,18 +258,23 @@ def _guide_row(weights: BlockWeights, guide: Guide, measured: bool, corrected: b
         "tolerance_from": tolerance,
         "doubt": guide.doubts(),
         "bounds": None if bounds is None else [end if math.isfinite(end) else None for end in bounds],
+        "unknown": int((~known).sum()),
     }
-    inside = None if bounds is None else (kept >= bounds[0]) & (kept <= bounds[1])
-    equal = np.full(len(kept), 1.0 / len(kept))
+    # what could not be evaluated is a miss; of corrected samples it has no weight, and does not count
+    inside = None if bounds is None else (counted >= bounds[0]) & (counted <= bounds[1])
+    equal = np.ones(len(counted))
     for prefix, share in (
         (("", equal), ("weighted_", np.exp(weights.kept - weights.kept.max()))) if corrected else (("", equal),)
     ):
-        centre = float(np.average(kept, weights=share))
+        centre = float(np.average(kept, weights=share[known])) if known.any() else math.nan
         row[f"{prefix}mean"] = centre
-        row[f"{prefix}deviation"] = float(np.sqrt(np.average((kept - centre) ** 2, weights=share)))
+        row[f"{prefix}deviation"] = (
+            float(np.sqrt(np.average((kept - centre) ** 2, weights=share[known]))) if known.any() else math.nan
+        )
         row[f"{prefix}share"] = None if inside is None else float(np.average(inside, weights=share))
     if corrected:
-        found = mean(values, weights.everything, weights.generator(), blocks=weights.drawn_whole)
+        numbers = np.where(np.isfinite(values), values, 0.0)
+        found = mean(numbers, weights.everything, weights.generator(), blocks=weights.drawn_whole)
         row["weighted_mean_error"] = found.error if weights.drawn_whole is not None else math.inf
     return finite(row)
 
@@ -295,10 +302,13 @@ def _guide_line(row: Mapping[str, Any], corrected: bool, n: int) -> str:
     power = "" if row["strength"] == 1.0 else f", to the power of {row['strength']:g}"
     soft = f"tolerance {row['tolerance']:.3g}, {row['tolerance_from']}" if row["tolerance_from"] != "given" else ""
     words = f"Guided to {row['name']} {row['target']}{power}{f' ({soft})' if soft else ''}: "
+    if row["mean"] is None:
+        return f"{words}none of {n:,} samples could be evaluated."
     plain = f"{row['mean']:.3g} ± {row['deviation']:.2g} {row['unit']}".strip()
     if not corrected:
         inside = "" if row["share"] is None else f", {100 * row['share']:.0f} % within"
-        return f"{words}mean and deviation {plain}{inside}."
+        lost = f"; {row['unknown']:,} of {n:,} samples could not be evaluated, and count as misses" if row["unknown"] else ""
+        return f"{words}mean and deviation {plain}{inside}{lost}."
     average = in_words({**row, "n": n}, "weighted_mean")
     inside = "" if row["weighted_share"] is None else f", {100 * row['weighted_share']:.0f} % of the weight within"
     return f"{words}weighted mean {average} {row['unit']}{inside}; as drawn, mean and deviation {plain}."

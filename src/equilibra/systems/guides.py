@@ -87,7 +87,7 @@ def ready_guides(guides: Sequence[GuideLike], domain_name: str, system: Any) -> 
 
 
 def deviations(guides: Sequence[ReadyGuide], samples: State) -> list[float]:
-    """Returns the standard deviation of the property of each open guide over samples of the model.
+    """Returns the standard deviation of the property of each open guide over those samples of the model that it can evaluate.
 
     Raises:
         InputError: If it is zero or not finite, so that no tolerance follows from it.
@@ -97,7 +97,8 @@ def deviations(guides: Sequence[ReadyGuide], samples: State) -> list[float]:
         if not ready.open:
             continue
         with torch.no_grad():
-            spread = float(ready.guide.property(samples).double().std())
+            values = ready.guide.property(samples).double()
+            spread = float(values[torch.isfinite(values)].std())
         if not 0.0 < spread < float("inf"):
             raise InputError(
                 f"guide '{ready.text}': the property has the standard deviation {spread:g} in {samples.batch_size} samples of the model, from which no "

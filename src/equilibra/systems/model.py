@@ -23,14 +23,14 @@ from equilibra.nn.fold_conditions import fold_conditions
 from equilibra.sampling.choose import SamplerConfig
 from equilibra.sampling.grid import noise_grid
 from equilibra.state import Features, State
-from equilibra.systems.blocks import BatchedDenoiser, Progress, SamplerDrawing, draw_blocks
+from equilibra.systems.blocks import BatchedDenoiser, Progress, RelaxedDrawing, SamplerDrawing, draw_blocks
 from equilibra.systems.card import Card
 from equilibra.systems.checkpoint import read_description, read_weights, write_model
 from equilibra.systems.domain import domain
 from equilibra.systems.guided import GuidedDrawing, block_size_of, check_guided, guided_sampler
 from equilibra.systems.guides import GuideLike, ready_guides
 from equilibra.systems.scope import Scope
-from equilibra.systems.weighted import LEVELS, PathDrawing, boltzmann, path_of, weight_record
+from equilibra.systems.weighted import ENERGY, LEVELS, PathDrawing, boltzmann, path_of, weight_record
 from equilibra.units import thermal_energy
 
 Precision = Literal["fp32", "bf16"]
@@ -177,6 +177,7 @@ class Model:
         energy: str | Energy | None = None,
         levels: int | None = None,
         smc: int | None = None,
+        relax: str | None = None,
         guides: Sequence[GuideLike] | None = None,
         corrected: bool = True,
         labels: Mapping[str, float] | None = None,
@@ -202,6 +203,8 @@ class Model:
             levels: Noise levels of those paths, `weighted.LEVELS` by default.
             smc: Anneal the paths of each block to the energy, with so many moves between levels (`density.path_annealing`): for weights that are too uneven,
                 with blocks of some hundred samples. Samples of a block are relatives then.
+            relax: Relax each sample in the energy of this name before it is checked, for ligands: poses are minima then, with energies and without weights. Not with
+                an energy or guides.
             guides: Guide the samples towards properties: texts such as `radius-of-gyration=7.5` (`systems.guides`), or guides. Each block is then one population
                 with weights for the model's distribution times the likelihood of the guides (`systems.guided`); some hundred samples are a good block.
             corrected: With guides, draw those weights; without, a guess of the wanted distribution by the sampler, without weights.
@@ -244,6 +247,7 @@ class Model:
             energy=energy,
             levels=levels,
             smc=smc,
+            relax=relax,
             guides=guides,
             corrected=corrected,
             labels=labels,
@@ -256,7 +260,7 @@ class Model:
         at_once = module.fitting_batch(system, self.network, batch_size, block_size, gradients=ready is not None)
         kelvin = self.scope.temperature if temperature is None else temperature
         own = self.sampler if sampler is None else sampler
-        drawing: SamplerDrawing | PathDrawing | GuidedDrawing
+        drawing: SamplerDrawing | RelaxedDrawing | PathDrawing | GuidedDrawing
         kept = None if folder is None else Path(folder) / "blocks"
         if ready is not None:
             check_guided(ready, corrected=corrected, block_size=block_size)
@@ -273,6 +277,9 @@ class Model:
             )
         elif energy is None:
             drawing = SamplerDrawing(own.make(), noise_grid(self.process, own.grid))
+            if relax is not None:
+                potential = module.energy(system, relax)
+                drawing = RelaxedDrawing(drawing, lambda state: module.relaxed(system, state, potential), ENERGY)
         else:
             chosen = module.energy(system, energy) if isinstance(energy, str) else energy
             drawing = PathDrawing(
@@ -285,6 +292,7 @@ class Model:
                 None if kept is None else kept / "kernels.json",
                 moves=smc or 0,
             )
+        plain = isinstance(drawing, SamplerDrawing)
         several = energy is None or self.scope.temperatures is not None
         how: dict[str, Any] = {"temperature": temperature if several else None, "compile": compile, "precision": precision}
         bound: Denoiser = self.bind(system, **how)
@@ -296,13 +304,16 @@ class Model:
             bound,
             drawing,
             lambda size: module.template(system, size),
-            (lambda batch: module.valid(system, batch.state)) if isinstance(drawing, SamplerDrawing) else drawing.check,
+            (lambda batch: module.valid(system, batch.state))
+            if isinstance(drawing, SamplerDrawing | RelaxedDrawing)
+            else drawing.check,
             n=n,
             seed=seed,
             block_size=block_size,
             batch_size=at_once,
             folder=None if folder is None else Path(folder),
             identity=identity,
+            advice=module.TOO_FEW if plain and hasattr(module, "TOO_FEW") else "",
             progress=progress,
         )
         records: dict[str, Any] = {}
@@ -338,6 +349,7 @@ class Model:
         energy: str | Energy | None = None,
         levels: int | None = None,
         smc: int | None = None,
+        relax: str | None = None,
         guides: Sequence[GuideLike] | None = None,
         corrected: bool = True,
         labels: Mapping[str, float] | None = None,
@@ -362,6 +374,14 @@ class Model:
             common |= {"labels": {key: float(value) for key, value in sorted(labels.items())}, "label_strength": label_strength}
         if guides is None and not corrected:
             raise InputError("corrected: has an effect on guided samples only; give guides, or leave it out")
+        if relax is not None:
+            if not hasattr(domain(self.domain), "relaxed"):
+                raise InputError(
+                    f"relax: samples are relaxed as they are drawn for ligands only, not of the domain '{self.domain}'"
+                )
+            if energy is not None or guides is not None:
+                raise InputError("relax: relaxed samples have no weights, those with an energy or guides have; leave one out")
+            domain(self.domain).energy(system, relax)
         if energy is not None:
             if guides is not None:
                 raise InputError(
@@ -402,6 +422,7 @@ class Model:
             **common,
             "sampler": dataclasses.asdict(used),
             **guided,
+            **({} if relax is None else {"relaxed_by": relax}),
             "precision": precision,
             **({} if kelvin == self.scope.temperature else {"temperature_k": kelvin}),
         }

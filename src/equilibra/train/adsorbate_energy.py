@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -22,6 +24,7 @@ from equilibra.systems.adsorbate.network import adsorbate_denoiser, adsorbate_ne
 from equilibra.systems.adsorbate.system import AdsorbateSystem
 from equilibra.systems.adsorbate.validity import check
 from equilibra.systems.card import Card
+from equilibra.systems.ensemble import WALKERS
 from equilibra.systems.model import Model
 from equilibra.systems.scope import Scope
 from equilibra.train.config import TrainConfig
@@ -57,7 +60,16 @@ TRANSFERABLE = 10
 """A model of more systems than this is meant for other surfaces of its elements, too."""
 
 STARTS = 64
-"""Starting points of each system."""
+"""Starting points of each system, where its energy is too costly to draw them from many."""
+
+SPACING = 0.18
+"""Spacing in Å of the grid from which the places of single atoms are drawn."""
+
+PLACES = 1500
+"""Places from which those of molecules are drawn."""
+
+AT_ONCE = 4096
+"""Places that the energy is asked for at once."""
 
 
 def train_adsorbate_on_energy(
@@ -69,7 +81,7 @@ def train_adsorbate_on_energy(
     *,
     name: str = "adsorbate",
     temperature: float = 300.0,
-    network: dict[str, int] | None = None,
+    network: Mapping[str, float] | None = None,
     sampler: SamplerConfig | None = None,
     card: Card | None = None,
     progress: Progress = lambda state: None,
@@ -104,7 +116,7 @@ def train_adsorbate_on_energy(
     trainings, starts, identities = [], [], []
     for number, system in enumerate(systems):
         reduced = ReducedEnergy.at(adsorbate_energy(system, energy), temperature)
-        start = _starts(system, reduced, train.seed)
+        start = starting_points(system, reduced, config, train.seed, cheap=energy == EMT)
         trainings.append(_training(system, reduced, config, train, folder / "systems" / f"{number:03d}"))
         starts.append(start)
         identities.append({"kind": "training of an adsorbate from its energy", "system": system.digest, "potential": energy})
@@ -127,7 +139,7 @@ def train_adsorbate_on_energy(
     run = training.run(denoiser, identity=identity, objective=objective, progress=progress)
     hottest = temperature * (config.hottest if config.rungs > 1 else 1.0)
     for number, (system, one) in enumerate(zip(systems, trainings, strict=True)):
-        _write_walkers(folder / "walkers" / f"{number:03d}", system, one, temperature)
+        walkers_of(system, one, temperature=temperature).save(folder / "walkers" / f"{number:03d}", formats=("npz",))
     model = Model(
         name=name,
         domain="adsorbate",
@@ -155,39 +167,93 @@ def _training(
     return EnergyTraining(system.features, reduced, config, train, folder, accept=accept, field=POSITIONS)
 
 
-def _write_walkers(folder: Path, system: AdsorbateSystem, training: EnergyTraining, temperature: float) -> None:
-    """Writes the walkers of the lowest temperature as an ensemble: what the run knows of the Boltzmann distribution without the model."""
-    config = training.config
+def walkers_of(system: AdsorbateSystem, training: EnergyTraining, *, temperature: float) -> AdsorbateEnsemble:
+    """Returns the walkers of the lowest temperature as an ensemble, a block of each: what the run knows of the Boltzmann distribution without the model; see `EnergyTraining.walkers`."""
     x, u = training.walkers()
-    AdsorbateEnsemble.from_frames(
+    frames, columns = u.shape
+    return AdsorbateEnsemble.from_frames(
         system,
         absolute(system, x.flatten(0, 1).numpy()),
         energies=u.flatten().numpy() * training.reduced.kt,
+        blocks=np.tile(np.arange(columns), frames),
         provenance={
-            "walkers": config.columns,
+            "kind": WALKERS,
+            "walkers": columns,
             "energy": training.reduced.energy.name,
             "temperature_k": temperature,
             "seed": training.train.seed,
         },
-    ).save(folder, formats=("npz",))
+    )
 
 
-def _starts(system: AdsorbateSystem, reduced: ReducedEnergy, seed: int) -> Tensor:
-    """Returns starting points (n, atoms, 3) of finite energy.
+def starting_points(system: AdsorbateSystem, reduced: ReducedEnergy, config: EnergyConfig, seed: int, *, cheap: bool) -> Tensor:
+    """Returns where the walkers of a system start (n, atoms, 3), at places of finite energy, relative to the system's level, in Å.
+
+    They are anywhere above the surface. Where an energy costs microseconds, each walker's place is drawn from many by its Boltzmann factor at the temperature of its rung. A single atom has
+    so few coordinates that this is equilibrium, up to half the spacing of a grid over the window, within which it starts anywhere. Molecules are turned at random at `PLACES` places, and
+    drawn no colder than where a hundredth of these counts.
+
+    Arguments:
+        system: The system.
+        reduced: Its energy, reduced at the lowest temperature.
+        config: The ladder.
+        seed: The same seed gives the same ones.
+        cheap: Whether the energy costs microseconds.
 
     Raises:
         InputError: If there are none.
     """
-    x = torch.tensor(system.placed(STARTS, seed=seed))
-    u, force = reduced.with_force(x)
-    good = torch.isfinite(u) & torch.isfinite(force).flatten(1).all(1)
-    if not bool(good.any()):
-        cause = next(iter(reduced.energy.failures), "")
-        raise InputError(
-            f"{system.name}: the energy '{reduced.energy.name}' is not finite at any of {STARTS} places above the surface{f' ({cause})' if cause else ''}; check that "
-            "it knows the elements"
-        )
-    return x[good]
+    if not cheap:
+        x = torch.tensor(system.placed(STARTS, seed=seed))
+        u, force = reduced.with_force(x)
+        good = torch.isfinite(u) & torch.isfinite(force).flatten(1).all(1)
+        if not bool(good.any()):
+            raise _nowhere(system, reduced, STARTS)
+        return x[good]
+    rng = np.random.default_rng([seed, 0x504C4143])
+    if system.atoms > 1:
+        x = torch.tensor(system.placed(PLACES, seed=seed))
+        shares = _boltzmann(system, reduced, x, config)
+        for rung, values in enumerate(shares):
+            # too cold a law would put all walkers of a rung at one place
+            while np.square(values).sum() > 1.0 / (0.01 * PLACES):
+                shares[rung] = values = np.sqrt(values) / np.sqrt(values).sum()
+        return torch.cat([x[rng.choice(PLACES, size=config.columns, p=values)] for values in shares])
+    low, high = system.window
+    lengths = [*np.linalg.norm(np.asarray(system.slab.cell)[:2], axis=1), high - low]
+    counts = [max(2, math.ceil(length / SPACING)) for length in lengths]
+    fractions = np.stack(np.meshgrid(*((np.arange(n) + 0.5) / n for n in counts), indexing="ij"), -1).reshape(-1, 3)
+    made = []
+    for values in _boltzmann(system, reduced, _in_window(system, fractions)[:, None], config):
+        chosen = fractions[rng.choice(len(fractions), size=config.columns, p=values)]
+        made.append(_in_window(system, chosen + (rng.random(chosen.shape) - 0.5) / counts))
+    return torch.cat(made)[:, None]
+
+
+def _in_window(system: AdsorbateSystem, fractions: np.ndarray) -> Tensor:
+    """Returns positions (n, 3) relative to the system's level, for fractions of the cell and of the range of heights."""
+    low, high = system.window
+    plane = fractions[:, :2] @ np.asarray(system.slab.cell)[:2, :2]
+    return torch.tensor(np.concatenate([plane, low + (high - low) * fractions[:, 2:]], axis=1))
+
+
+def _boltzmann(system: AdsorbateSystem, reduced: ReducedEnergy, x: Tensor, config: EnergyConfig) -> list[np.ndarray]:
+    """Returns the Boltzmann factors (n,) of places (n, atoms, 3) at the temperature of each rung, normalised."""
+    with torch.no_grad():
+        u = torch.cat([reduced(part) for part in x.split(AT_ONCE)]).double().numpy()
+    finite = np.isfinite(u)
+    if not finite.any():
+        raise _nowhere(system, reduced, len(u))
+    factors = [np.exp(-beta * np.where(finite, u - u[finite].min(), np.inf)) for beta in config.betas]
+    return [values / values.sum() for values in factors]
+
+
+def _nowhere(system: AdsorbateSystem, reduced: ReducedEnergy, places: int) -> InputError:
+    cause = next(iter(reduced.energy.failures), "")
+    return InputError(
+        f"{system.name}: the energy '{reduced.energy.name}' is not finite at any of {places} places above the surface{f' ({cause})' if cause else ''}; check that "
+        "it knows the elements"
+    )
 
 
 def _card(

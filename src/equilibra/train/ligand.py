@@ -47,7 +47,7 @@ TUNING = dataclasses.replace(
 SAMPLER = SamplerConfig(grid=GridConfig(steps=24, spacing="log", end="flow"))
 """The default sampler of models of ligands."""
 
-BUCKET = 32
+BUCKET = 16
 """Systems are padded to a multiple of so many tokens."""
 
 COPIES = 4

@@ -18,9 +18,10 @@ from equilibra.run_folder import claim
 from equilibra.sampling.choose import SamplerConfig
 from equilibra.state import State
 from equilibra.systems.card import Card
+from equilibra.systems.ensemble import WALKERS
 from equilibra.systems.ligand.energy import ENERGIES, ligand_energy
 from equilibra.systems.ligand.engine import PoseEnergy, PosePacking, pose_moves
-from equilibra.systems.ligand.ensemble import WALKERS, LigandEnsemble
+from equilibra.systems.ligand.ensemble import LigandEnsemble
 from equilibra.systems.ligand.inputs import ligand_systems
 from equilibra.systems.ligand.network import ligand_denoiser, ligand_network_config, ligand_process, network_values
 from equilibra.systems.ligand.poses import pose_positions, pose_state, random_state

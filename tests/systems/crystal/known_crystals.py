@@ -1,11 +1,15 @@
 """Crystals with known cells, for the tests of this domain."""
 
+import dataclasses
 import gzip
 import json
 
 import numpy as np
+import torch
 
+from equilibra.systems.crystal.ensemble import state_of
 from equilibra.systems.crystal.structures import Structure
+from equilibra.systems.crystal.system import CrystalSystem
 
 
 def diamond(a=3.567, **options):
@@ -75,3 +79,43 @@ def write_json(path, structures):
     text = json.dumps({structure.name: poscar(structure) for structure in structures})
     path.write_bytes(gzip.compress(text.encode()) if path.suffix == ".gz" else text.encode())
     return path
+
+
+def shifted(structure):
+    """The same crystal from another origin, wrapped."""
+    frac = structure.frac + np.array([0.37, 0.81, 0.13])
+    return dataclasses.replace(structure, frac=frac - np.floor(frac))
+
+
+def permuted(structure):
+    """Its atoms in another order."""
+    return dataclasses.replace(structure, numbers=structure.numbers[::-1], frac=structure.frac[::-1])
+
+
+def rotated(structure):
+    """Turned in space."""
+    turn, upper = np.linalg.qr(np.random.default_rng(4).normal(size=(3, 3)))
+    turn = turn * np.sign(np.diag(upper))
+    return dataclasses.replace(structure, cell=structure.cell @ (turn * np.linalg.det(turn)))
+
+
+def rebased(structure):
+    """The same lattice by other vectors, a unimodular change of basis."""
+    basis = np.array([[1, 1, 0], [0, 1, -2], [1, 1, 1]])
+    assert round(np.linalg.det(basis)) == 1
+    return dataclasses.replace(structure, cell=basis @ structure.cell, frac=structure.frac @ np.linalg.inv(basis))
+
+
+CHANGES = {"origin": shifted, "order": permuted, "rotation": rotated, "basis": rebased}
+"""Other descriptions of the same crystal, by what changes."""
+
+
+def invariants(model, structure, t):
+    """Numbers of a score that no turn of the gauge and no order of atoms changes: eigenvalues of the Cartesian displacements' products, and of the cell's matrix."""
+    state = state_of([structure])
+    system = CrystalSystem.of(structure.numbers.tolist())
+    found = model.bind(system)(state, torch.tensor([t], dtype=torch.float64)).displacements
+    moved = (found["frac"] @ state.fields["cell"])[0]
+    across = (found["cell"] @ state.fields["cell"])[0]
+    parts = [torch.linalg.eigvalsh(moved @ moved.T), torch.linalg.eigvalsh(found["cell"][0]), across.trace()[None]]
+    return torch.cat(parts)

@@ -5,48 +5,18 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from known_crystals import triclinic
+from known_crystals import CHANGES, invariants, triclinic
 
 from equilibra.density.flow import FlowConfig
 from equilibra.sampling.choose import SamplerConfig
 from equilibra.systems.card import Card
 from equilibra.systems.crystal.density import crystal_log_density
-from equilibra.systems.crystal.ensemble import state_of
 from equilibra.systems.crystal.network import crystal_denoiser, crystal_network_config, crystal_process, network_values
-from equilibra.systems.crystal.system import CrystalSystem
 from equilibra.systems.model import Model
 from equilibra.systems.scope import Scope
 
 TOLERANCE = 1e-4
 KNOWN = triclinic(numbers=[6, 14], seed=1)
-
-
-def shifted(structure):
-    """The same crystal from another origin, wrapped."""
-    frac = structure.frac + np.array([0.37, 0.81, 0.13])
-    return dataclasses.replace(structure, frac=frac - np.floor(frac))
-
-
-def permuted(structure):
-    """Its atoms in another order."""
-    return dataclasses.replace(structure, numbers=structure.numbers[::-1], frac=structure.frac[::-1])
-
-
-def rotated(structure):
-    """Turned in space."""
-    turn, upper = np.linalg.qr(np.random.default_rng(4).normal(size=(3, 3)))
-    turn = turn * np.sign(np.diag(upper))
-    return dataclasses.replace(structure, cell=structure.cell @ (turn * np.linalg.det(turn)))
-
-
-def rebased(structure):
-    """The same lattice by other vectors, a unimodular change of basis."""
-    basis = np.array([[1, 1, 0], [0, 1, -2], [1, 1, 1]])
-    assert round(np.linalg.det(basis)) == 1
-    return dataclasses.replace(structure, cell=basis @ structure.cell, frac=structure.frac @ np.linalg.inv(basis))
-
-
-CHANGES = {"origin": shifted, "order": permuted, "rotation": rotated, "basis": rebased}
 
 
 @pytest.fixture(scope="module")
@@ -59,17 +29,6 @@ def model():
         value.add_(0.02 * torch.randn(value.shape, generator=g, dtype=value.dtype))
     how = {"network": network_values(network), "sampler": SamplerConfig(), "scope": Scope(), "card": Card()}
     return Model(name="random", domain="crystal", denoiser=denoiser.eval(), **how)
-
-
-def invariants(model, structure, t):
-    """Numbers of a score that no turn of the gauge and no order of atoms changes: eigenvalues of the Cartesian displacements' products, and of the cell's matrix."""
-    state = state_of([structure])
-    system = CrystalSystem.of(structure.numbers.tolist())
-    found = model.bind(system)(state, torch.tensor([t], dtype=torch.float64)).displacements
-    moved = (found["frac"] @ state.fields["cell"])[0]
-    across = (found["cell"] @ state.fields["cell"])[0]
-    parts = [torch.linalg.eigvalsh(moved @ moved.T), torch.linalg.eigvalsh(found["cell"][0]), across.trace()[None]]
-    return torch.cat(parts)
 
 
 @pytest.mark.parametrize("change", CHANGES)

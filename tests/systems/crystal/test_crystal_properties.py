@@ -41,14 +41,18 @@ def test_gaps_of_known_carbon():
     assert value("energy:tight-binding", diamond())[0] < value("energy:tight-binding", diamond(4.2))[0]
 
 
-def test_crystals_that_cannot_be_evaluated_count_as_zero():
+@pytest.mark.parametrize("name", ["band-gap:megnet", "band-gap:cgcnn", "band-gap:tight-binding", "energy:tight-binding"])
+def test_crystals_that_cannot_be_evaluated_have_no_value(name):
     state = state_of([diamond(), diamond()])
     cell = state.fields["cell"].clone()
     cell[1] = torch.diag(torch.tensor([3.0, 3.0, 0.01], dtype=torch.float64))
-    made = properties(CARBON)["band-gap:megnet"]("tight-binding")
-    values = made(state.replace(cell=cell))
-    assert float(values[0]) > 4.0
-    assert float(values[1]) == 0.0
+    (ready,) = ready_guides([f"{name}=3+-1"], "crystal", CARBON)
+    state = state.replace(cell=cell.requires_grad_())
+    values = ready.guide.property.with_gradient(state)
+    assert torch.isnan(values).tolist() == [False, True]
+    (gradient,) = torch.autograd.grad(values[0], [state.fields["cell"]])
+    assert torch.isfinite(gradient).all()
+    assert gradient[0].abs().max() > 0.0
 
 
 def test_properties_that_do_not_fit_are_refused():

@@ -129,7 +129,7 @@ def test_what_is_in_a_receptors_file_is_kept_or_left_out_and_said(tmp_path):
         "1 waters, left out",
         "metals kept: 1 Zn",
         "B:LIG501",
-        "1 residues with alternate locations",
+        "1 residue with alternate locations",
         "insertion codes: A:ALA2A",
         "no hydrogens",
     ):
@@ -256,3 +256,17 @@ def test_a_folder_of_poses_is_read_back_as_it_was(tmp_path, smiles):
 def test_toy_input_is_the_same_every_time(tmp_path):
     assert ligand_systems(toy_input(tmp_path))[0].digest == toy_system(tmp_path).digest
     assert torch.equal(toy_system(tmp_path).token_geometries, toy_system(tmp_path).token_geometries)
+
+
+def test_a_receptor_of_several_rows_is_read_once(tmp_path, monkeypatch):
+    from equilibra.systems.ligand import inputs
+
+    read = []
+    plain = inputs.ReceptorFile
+    monkeypatch.setattr(inputs, "ReceptorFile", lambda path: (read.append(path), plain(path))[1])
+    for name in ("one.pdb", "two.pdb"):
+        (tmp_path / name).write_text(pocket_pdb())
+    rows = ["one.pdb,CCCOC,0,0,0,12", "one.pdb,CCCCOC,0,0,0,12", "two.pdb,CCCOC,0,0,0,12"]
+    (tmp_path / "rows.csv").write_text("\n".join(["receptor,ligand,center_x,center_y,center_z,size", *rows]) + "\n")
+    assert len(ligand_systems(tmp_path / "rows.csv")) == 3
+    assert [path.split("/")[-1] for path in map(str, read)] == ["one.pdb", "two.pdb"]

@@ -6,8 +6,9 @@ map of an energy, :math:`\rho \propto e^{-E/kT}`, comes from the energy on a fin
 
 from __future__ import annotations
 
+import dataclasses
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,8 +26,8 @@ from equilibra.units import thermal_energy
 SHAPE = (20, 20, 10)
 """Points of a grid by default: along both vectors of the plane, and of heights."""
 
-FINER = 4
-"""Points of the exact integration along each axis, per point of the grid, so that a voxel holds its own integral."""
+FINER = (3, 3, 6)
+"""Points of the exact integration in a voxel along each axis, so that it holds its own integral; most along heights, where voxels are long and energies stiff."""
 
 _ROWS = 4096  # positions given to the energy at once
 _BOHR = 0.529177210903
@@ -88,6 +89,34 @@ class DensityMap:
             "js_bits_plane": jensen_shannon(self.plane, other.plane),
         }
 
+    def smoothed(self, width: float) -> DensityMap:
+        """Returns the map smoothed by a Gaussian, exactly isotropic in the plane of any cell: a product in reciprocal space; heights by themselves.
+
+        Arguments:
+            width: Its standard deviation in Å; 0 leaves the map as it is.
+
+        Raises:
+            InputError: If the width is negative.
+        """
+        from scipy.ndimage import gaussian_filter1d
+
+        if not width >= 0:
+            raise InputError(f"smooth: got {width} Å, expected a number that is not negative")
+        if width == 0:
+            return self
+        nx, ny, nz = self.density.shape
+        reciprocal = 2.0 * np.pi * np.linalg.inv(self.system.plane.numpy()).T
+        n = np.stack(np.meshgrid(np.fft.fftfreq(nx, 1.0 / nx), np.fft.fftfreq(ny, 1.0 / ny), indexing="ij"), -1)
+        damping = np.exp(-0.5 * width**2 * np.square(n @ reciprocal).sum(-1))
+        plane = np.fft.ifft2(np.fft.fft2(self.density, axes=(0, 1)) * damping[..., None], axes=(0, 1)).real.clip(min=0.0)
+        step = (self.heights[1] - self.heights[0]) / nz
+        return dataclasses.replace(self, density=gaussian_filter1d(plane, width / step, axis=2, mode="constant"))
+
+    def drawn(self, n: int, rng: np.random.Generator) -> DensityMap:
+        """Returns the map of n independent draws from this one: what a perfect sampler would give."""
+        counts = rng.multinomial(n, self.probability.ravel()).reshape(self.density.shape)
+        return dataclasses.replace(self, density=counts / (n * self.voxel), name=f"{n:,} draws from {self.name}")
+
     def save(self, folder: str | Path, stem: str = "density") -> list[Path]:
         """Writes `STEM.cube`, a Gaussian cube file with the slab, and `STEM.npz`, and returns their paths."""
         folder = Path(folder)
@@ -117,7 +146,7 @@ def jensen_shannon(p: np.ndarray, q: np.ndarray) -> float:
     m = 0.5 * (p + q)
 
     def half(a: np.ndarray) -> float:
-        there = a > 0
+        there = (a > 0) & (m > 0)  # half of the least number above zero is zero
         return float((a[there] * np.log2(a[there] / m[there])).sum())
 
     return max(0.5 * (half(p) + half(q)), 0.0)
@@ -165,8 +194,6 @@ def occupancy(
 
     system = ensemble.system
     low, high = check_grid(shape, heights, system)
-    if not smooth >= 0:
-        raise InputError(f"smooth: got {smooth} Å, expected a number that is not negative")
     kinds = np.array([chemical_symbols[z] for z in system.numbers])
     chosen = np.ones(system.atoms, dtype=bool) if element is None else kinds == element
     if not chosen.any():
@@ -182,22 +209,8 @@ def occupancy(
         range=((0.0, 1.0), (0.0, 1.0), (low, high)),
         weights=weights,
     )
-    empty = DensityMap(system, counts, (low, high), element or "all", "occupancy")
-    density = _smoothed(counts, empty, smooth) if smooth > 0 else counts
-    return DensityMap(system, density / empty.voxel, (low, high), element or "all", "occupancy")
-
-
-def _smoothed(counts: np.ndarray, grid: DensityMap, width: float) -> np.ndarray:
-    """Returns counts smoothed by a Gaussian, exactly isotropic in the plane of any cell: a product in reciprocal space; heights by themselves."""
-    from scipy.ndimage import gaussian_filter1d
-
-    nx, ny, nz = counts.shape
-    reciprocal = 2.0 * np.pi * np.linalg.inv(grid.system.plane.numpy()).T
-    n = np.stack(np.meshgrid(np.fft.fftfreq(nx, 1.0 / nx), np.fft.fftfreq(ny, 1.0 / ny), indexing="ij"), -1)
-    damping = np.exp(-0.5 * width**2 * np.square(n @ reciprocal).sum(-1))
-    plane = np.fft.ifft2(np.fft.fft2(counts, axes=(0, 1)) * damping[..., None], axes=(0, 1)).real.clip(min=0.0)
-    step = (grid.heights[1] - grid.heights[0]) / nz
-    return np.asarray(gaussian_filter1d(plane, width / step, axis=2, mode="constant"))
+    found = DensityMap(system, counts, (low, high), element or "all", "occupancy")
+    return dataclasses.replace(found, density=counts / found.voxel).smoothed(smooth)
 
 
 def voxel_positions(system: AdsorbateSystem, shape: tuple[int, int, int], heights: tuple[float, float]) -> np.ndarray:
@@ -216,44 +229,64 @@ def boltzmann_map(
     *,
     shape: tuple[int, int, int] = SHAPE,
     heights: tuple[float, float] | None = None,
-    finer: int = FINER,
+    finer: tuple[int, int, int] = FINER,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> DensityMap:
-    """Integrates the Boltzmann distribution of one mobile atom on a fine grid: the exact map, up to the grid's own error.
+    """Returns the exact map at one temperature; see `boltzmann_maps`."""
+    return boltzmann_maps(system, energy, (temperature,), shape=shape, heights=heights, finer=finer, progress=progress)[0]
+
+
+def boltzmann_maps(
+    system: AdsorbateSystem,
+    energy: Energy,
+    temperatures: Sequence[float],
+    *,
+    shape: tuple[int, int, int] = SHAPE,
+    heights: tuple[float, float] | None = None,
+    finer: tuple[int, int, int] = FINER,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> list[DensityMap]:
+    """Integrates the Boltzmann distribution of one mobile atom on a fine grid: the exact maps, up to the grid's own error.
 
     Arguments:
         system: A system with one mobile atom.
         energy: Its energy, as `adsorbate_energy` makes it.
-        temperature: Temperature in K.
+        temperatures: Temperatures in K; the energy is asked for once for all of them.
         shape: Voxels of the map.
         heights: Lowest and highest height above the top of the surface, in Å; by default all that the atom may have.
         finer: Points of the integration in a voxel along each axis.
         progress: Called with the number of finished points and of all.
 
     Raises:
-        InputError: If more than one atom moves, the grid is empty, or the temperature is not positive.
+        InputError: If more than one atom moves, the grid is empty, or a temperature is not positive.
     """
     if system.atoms != 1:
         raise InputError(
             f"{system.name}: {system.atoms} atoms move, and a grid serves one; compare with samples of a long run instead"
         )
-    if not temperature > 0:
-        raise InputError(f"temperature: got {temperature}, expected a positive number in K")
+    for temperature in temperatures:
+        if not temperature > 0:
+            raise InputError(f"temperature: got {temperature}, expected a positive number in K")
     low, high = check_grid(shape, heights, system)
-    fine = tuple(n * finer for n in shape)
-    points = torch.tensor(voxel_positions(system, fine, (low, high)).reshape(-1, 1, 3))  # type: ignore[arg-type]
+    nx, ny, nz = shape
+    i, j, k = finer
+    points = torch.tensor(voxel_positions(system, (nx * i, ny * j, nz * k), (low, high)).reshape(-1, 1, 3))
     points = points - torch.tensor([0.0, 0.0, system.level])
-    u = []
+    parts = []
     with torch.no_grad():
         for start in range(0, len(points), _ROWS):
             found = energy.energy(points[start : start + _ROWS]).double()
-            u.append(torch.where(torch.isfinite(found), found, math.inf))
+            parts.append(torch.where(torch.isfinite(found), found, math.inf))
             progress(min(start + _ROWS, len(points)), len(points))
-    reduced = torch.cat(u).numpy() / thermal_energy(temperature)
-    weight = np.exp(-(reduced - reduced.min())).reshape(shape[0], finer, shape[1], finer, shape[2], finer).sum((1, 3, 5))
-    probability = weight / weight.sum()
-    empty = DensityMap(system, probability, (low, high), "all", "exact")
-    return DensityMap(system, probability / empty.voxel, (low, high), "all", f"Boltzmann, {energy.name}, {temperature:g} K")
+    u = torch.cat(parts).numpy()
+    made = []
+    for temperature in temperatures:
+        fine = np.exp(-(u - u.min()) / thermal_energy(temperature))
+        weight = fine.reshape(nx, i, ny, j, nz, k).sum((1, 3, 5))
+        name = f"Boltzmann, {energy.name}, {temperature:g} K"
+        empty = DensityMap(system, weight / weight.sum(), (low, high), "all", name)
+        made.append(dataclasses.replace(empty, density=empty.density / empty.voxel))
+    return made
 
 
 def model_map(

@@ -139,7 +139,7 @@ class AdsorbateEnsemble(Ensemble):
                 share,
                 error,
                 count,
-                None if kelvin is None else -thermal_energy(kelvin) * math.log(max(share, 1e-300) / largest),
+                None if kelvin is None else 0.0 - thermal_energy(kelvin) * math.log(max(share, 1e-300) / largest),
                 lowest,
             )
             for label, share, error, count, lowest in rows
@@ -155,8 +155,8 @@ class AdsorbateEnsemble(Ensemble):
         return ase_structures(self.positions, self.system, self.properties())
 
     def properties(self) -> dict[str, np.ndarray]:  # noqa: D102
-        own = {f"site_{k + 1}": self.occupied[:, k].astype(np.float64) for k in range(self.occupied.shape[1])}
-        return {**super().properties(), **own, **{name: flag.astype(np.float64) for name, flag in self.flags.items()}}
+        own = {f"site_{k + 1}": self.occupied[:, k].astype(np.int64) for k in range(self.occupied.shape[1])}
+        return {**super().properties(), **own, **{name: flag.astype(np.int64) for name, flag in self.flags.items()}}
 
     def torsions(self) -> dict[str, np.ndarray]:
         """Returns nothing: adsorbates are told apart by their sites."""

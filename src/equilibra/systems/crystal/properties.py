@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -42,15 +41,15 @@ def crystal_properties(system: CrystalSystem) -> dict[str, Maker]:
     """Returns the makers of the properties by their spelling.
 
     `density` is in g/cm³ and `volume` in Å³ per atom. `band-gap:MODEL` is in eV, by the networks `megnet` and `cgcnn`, for carbon by `tight-binding`, of which a gap
-    is negative where bands overlap, and by `xtb`, which has no gradient; `energy:tight-binding` is in eV per atom. A crystal that these cannot evaluate, such as one
-    in a collapsed cell, gets zero without a gradient: a guide needs a number for every State on the way.
+    is negative where bands overlap, and by `xtb`, which has no gradient; `energy:tight-binding` is in eV per atom. They are partial: a crystal that cannot be
+    evaluated, such as one in a collapsed cell, gets nan.
 
     Arguments:
         system: What is in the cell.
     """
 
     def maker(head: str) -> Maker:
-        return lambda argument: _usable(evaluator(f"{head}:{argument}" if argument else head, system))
+        return lambda argument: evaluator(f"{head}:{argument}" if argument else head, system)
 
     return {spelling: maker(spelling.partition(":")[0]) for spelling in SPELLINGS}
 
@@ -105,7 +104,9 @@ def _band_gap(model: str, system: CrystalSystem) -> Property:
     if model == TIGHT_BINDING:
         _require_carbon(f"band-gap:{model}", system)
         bands = _tight_binding()
-        return Property(f"band-gap:{model}", lambda state: bands(*coordinates(state)).signed_gap, unit_of("band-gap"))
+        return Property(
+            f"band-gap:{model}", lambda state: bands(*coordinates(state)).signed_gap, unit_of("band-gap"), partial=True
+        )
     if model == XTB:
         return _xtb_gap(system)
     if model not in GAPS:
@@ -117,7 +118,9 @@ def _band_gap(model: str, system: CrystalSystem) -> Property:
     if unknown:
         raise InputError(f"band-gap:{model}: {system.name} has {formula_of(unknown)}, which the network does not know")
     numbers = torch.tensor(system.numbers)
-    return Property(f"band-gap:{model}", lambda state: gap(numbers, *coordinates(state)), gap.unit, known=gap.known)
+    return Property(
+        f"band-gap:{model}", lambda state: gap(numbers, *coordinates(state)), gap.unit, known=gap.known, partial=True
+    )
 
 
 def _xtb_gap(system: CrystalSystem) -> Property:
@@ -131,7 +134,7 @@ def _xtb_gap(system: CrystalSystem) -> Property:
         gaps = [xtb_band_gap(numbers, x, a) for x, a in zip(frac, cell, strict=True)]
         return torch.tensor(gaps, dtype=state.dtype, device=state.device)
 
-    return Property(f"band-gap:{XTB}", compute, unit_of("band-gap"), differentiable=False)
+    return Property(f"band-gap:{XTB}", compute, unit_of("band-gap"), differentiable=False, partial=True)
 
 
 def _energy(model: str, system: CrystalSystem) -> Property:
@@ -139,7 +142,12 @@ def _energy(model: str, system: CrystalSystem) -> Property:
         raise InputError(f"energy: got '{model}', expected {TIGHT_BINDING}")
     _require_carbon(f"energy:{model}", system)
     bands = _tight_binding()
-    return Property(f"energy:{model}", lambda state: bands(*coordinates(state)).energy / system.atoms, unit_of("energy"))
+    return Property(
+        f"energy:{model}",
+        lambda state: bands(*coordinates(state)).energy / system.atoms,
+        unit_of("energy"),
+        partial=True,
+    )
 
 
 def _tight_binding() -> CarbonTightBinding:
@@ -151,13 +159,3 @@ def _tight_binding() -> CarbonTightBinding:
 def _require_carbon(name: str, system: CrystalSystem) -> None:
     if set(system.numbers) != {6}:
         raise InputError(f"{name}: is a model of carbon, but the crystal is {system.formula}; use megnet or cgcnn")
-
-
-def _usable(prop: Property) -> Property:
-    """Returns the property with zero, without a gradient, in place of what is not a number."""
-
-    def computed(state: State) -> Tensor:
-        values = prop.compute(state).to(state.dtype)
-        return torch.where(torch.isfinite(values), values, torch.zeros_like(values))
-
-    return replace(prop, compute=computed)

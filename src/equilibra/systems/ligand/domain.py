@@ -22,6 +22,7 @@ from equilibra.systems.ligand.ensemble import LigandEnsemble
 from equilibra.systems.ligand.inputs import ligand_systems
 from equilibra.systems.ligand.network import ligand_denoiser
 from equilibra.systems.ligand.poses import pose_positions
+from equilibra.systems.ligand.relaxation import relaxed_poses
 from equilibra.systems.ligand.system import LigandSystem
 from equilibra.systems.ligand.validity import check
 from equilibra.systems.properties import Maker
@@ -32,6 +33,10 @@ WITH_GRADIENTS = 32
 
 _TOKENS = 100 * 40 * 160
 """Pairs of tokens, over all samples of a batch, that the network is given at once by default: 100 samples of a ligand of 40 heavy atoms."""
+
+
+TOO_FEW = "relax poses as they are drawn (--relax vina), which moves them out of the receptor"
+"""What to do where too few samples of a model are valid."""
 
 
 def systems(source: Any) -> list[LigandSystem]:
@@ -114,6 +119,11 @@ def valid(system: LigandSystem, state: State) -> np.ndarray:
 def energy(system: LigandSystem, name: str) -> Energy:
     """Makes the energy of poses by its name; see `ligand_energy`."""
     return ligand_energy(system, name)
+
+
+def relaxed(system: LigandSystem, state: State, energy: Energy) -> tuple[State, np.ndarray]:
+    """Returns poses relaxed in an energy, and their energies in eV; see `relaxed_poses`."""
+    return relaxed_poses(system, state, energy)
 
 
 def positions(system: LigandSystem, state: State) -> torch.Tensor:

@@ -17,7 +17,6 @@ from equilibra.atomic import write_text
 from equilibra.energies.docking.box import Box
 from equilibra.errors import InputError
 from equilibra.geometry.symmetric_rmsd import leader_clusters, symmetric_rmsd
-from equilibra.systems.block_weights import populations_of
 from equilibra.systems.ensemble import Ensemble
 from equilibra.systems.ensemble_folder import check_target, read_folder
 from equilibra.systems.ligand.contacts import contact_table
@@ -32,9 +31,6 @@ from equilibra.units import KCAL_PER_MOL_EV, thermal_energy
 CLUSTER_RADIUS = 2.0
 """Poses within so many Å of the best pose of a cluster belong to it."""
 
-WALKERS = "walkers of a training from an energy"
-"""Kind, in the provenance, of ensembles whose blocks are Markov chains."""
-
 
 @dataclass(frozen=True)
 class Cluster:
@@ -45,7 +41,7 @@ class Cluster:
         poses: How many poses it has.
         population: Share of the weight.
         error: Its standard error over independent poses or populations of poses; nan where there is one population.
-        free_energy: Free energy in kcal/mol relative to the first cluster; None without a temperature.
+        free_energy: Free energy in kcal/mol relative to the first cluster; None without a temperature, and of relaxed poses.
         best: Index of the pose that leads it.
     """
 
@@ -125,6 +121,12 @@ class LigandEnsemble(Ensemble):
         value = self.provenance.get("temperature_k")
         return None if value is None else float(value)
 
+    @property
+    def relaxed_by(self) -> str | None:
+        """Name of the energy that the poses were relaxed in as they were drawn; None where they were not."""
+        value = self.provenance.get("relaxed_by")
+        return None if value is None else str(value)
+
     @cached_property
     def heavy(self) -> np.ndarray:
         """Positions (F, L, 3) of the heavy atoms, in Å."""
@@ -158,7 +160,12 @@ class LigandEnsemble(Ensemble):
         alone = families is not None and len(families) < 2
         units = None if alone else families
         shares = populations(self.log_weights, masks, np.random.default_rng(0), blocks=units) if masks else {}
-        kt = None if self.temperature is None else thermal_energy(self.temperature) / KCAL_PER_MOL_EV
+        # shares of minima are no populations of a distribution
+        kt = (
+            None
+            if self.temperature is None or self.relaxed_by is not None
+            else thermal_energy(self.temperature) / KCAL_PER_MOL_EV
+        )
         for number, (name, inside) in enumerate(masks.items()):
             share, error = shares[name].value, math.nan if alone else shares[name].error
             reference = made[0].population if made else share
@@ -166,11 +173,6 @@ class LigandEnsemble(Ensemble):
             best = int(next(i for i in self.ranking if inside[i]))
             made.append(Cluster(number, int(inside.sum()), share, error, free, best))
         return made
-
-    def populations(self) -> list[np.ndarray] | None:  # noqa: D102
-        if self.blocks is not None and self.provenance.get("kind") == WALKERS:
-            return populations_of(self.blocks)
-        return super().populations()
 
     @cached_property
     def rmsd(self) -> np.ndarray | None:

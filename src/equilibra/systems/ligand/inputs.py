@@ -66,7 +66,7 @@ def ligand_systems(source: Any, *, on_error: OnError | None = None) -> list[Liga
     """Reads the systems of a source; a bad record does not sink the others.
 
     Arguments:
-        source: A `LigandInput`, a pair (receptor, ligand), a table or folder that `complexes` reads, a system, or a list of systems.
+        source: A `LigandInput` or a list of them, a pair (receptor, ligand), a table or folder that `complexes` reads, a system, or a list of systems.
         on_error: Called with the error of each record that is left out; by default the first is raised.
 
     Raises:
@@ -78,6 +78,8 @@ def ligand_systems(source: Any, *, on_error: OnError | None = None) -> list[Liga
         return list(source)
     if isinstance(source, LigandInput):
         inputs = [source]
+    elif isinstance(source, list) and source and all(isinstance(each, LigandInput) for each in source):
+        inputs = source
     elif isinstance(source, str | Path):
         inputs = complexes(source)
     else:
@@ -87,7 +89,8 @@ def ligand_systems(source: Any, *, on_error: OnError | None = None) -> list[Liga
             raise InputError("ligand: expected a receptor and a ligand, a table of complexes, or a LigandInput") from None
         inputs = [LigandInput(receptor=receptor, ligand=ligand)]
     problems: list[InputError] = []
-    found = [system for given in inputs for system in _systems(given, problems.append)]
+    receptors = _Receptors()
+    found = [system for given in inputs for system in _systems(given, receptors, problems.append)]
     if problems and (on_error is None or not found):
         if len(problems) == 1 or on_error is None:
             raise problems[0]
@@ -98,7 +101,24 @@ def ligand_systems(source: Any, *, on_error: OnError | None = None) -> list[Liga
     return found
 
 
-def _systems(given: LigandInput, on_error: OnError) -> list[LigandSystem]:
+class _Receptors:
+    """Reads the file of a receptor once for inputs in succession that have the same."""
+
+    def __init__(self) -> None:
+        self.last: ReceptorFile | None = None
+
+    def of(self, path: str | Path) -> ReceptorFile:
+        """Returns the file of a path.
+
+        Raises:
+            InputError: If it cannot be read.
+        """
+        if self.last is None or str(self.last.path) != str(path):
+            self.last = ReceptorFile(path)
+        return self.last
+
+
+def _systems(given: LigandInput, receptors: _Receptors, on_error: OnError) -> list[LigandSystem]:
     try:
         reference, removed = _reference(given)
         records = read_ligands(given.ligand)
@@ -106,13 +126,11 @@ def _systems(given: LigandInput, on_error: OnError) -> list[LigandSystem]:
         on_error(error if given.name is None else InputError(f"{given.name}: {error}"))
         return []
     made = []
-    receptor: ReceptorFile | None = None
     for record in records:
         try:
             if isinstance(record, InputError):
                 raise record
-            receptor = ReceptorFile(given.receptor) if receptor is None else receptor
-            made.append(_system(given, record, reference, removed, receptor, alone=len(records) == 1))
+            made.append(_system(given, record, reference, removed, receptors.of(given.receptor), alone=len(records) == 1))
         except InputError as error:
             where = given.name if given.name is not None else Path(given.receptor).name
             on_error(error if len(records) == 1 and given.name is None else InputError(f"{where}: {error}"))

@@ -139,23 +139,27 @@ def _facts(atoms: StructureAtoms, receptor: Receptor, waters: bool) -> tuple[lis
         notes.append(f"other molecules kept as part of the receptor: {_listed(others)}")
     if atoms.alternates:
         notes.append(
-            f"{len(atoms.alternates)} residues with alternate locations, of which the most occupied was taken: {_listed(atoms.alternates)}"
+            f"{_counted(len(atoms.alternates))} with alternate locations, of which the most occupied was taken: {_listed(atoms.alternates)}"
         )
     inserted = [residue for residue in residues if residue.number[-1:].isalpha()]
     if inserted:
-        notes.append(f"{len(inserted)} residues with insertion codes: {_listed(inserted)}")
+        notes.append(f"{_counted(len(inserted))} with insertion codes: {_listed(inserted)}")
     warnings = []
     sizes = Counter(kept.residues[i] for i, name in enumerate(kept.names) if kept.elements[i] != "H" and name != "OXT")
     broken = [residue for residue, size in sizes.items() if size < HEAVY_ATOMS.get(residue.name, 0)]
     if broken:
         warnings.append(
-            f"{len(broken)} residues lack atoms, for example {_listed(broken)}; complete them, for example with PDBFixer"
+            f"{_counted(len(broken))} lack{'s' if len(broken) == 1 else ''} atoms, for example {_listed(broken)}; complete them, for example with PDBFixer"
         )
     if "H" not in kept.elements:
         warnings.append(
             "the receptor has no hydrogens: donors and acceptors are typed by residue names, as at pH 7; add hydrogens for other protonation states"
         )
     return notes, warnings
+
+
+def _counted(number: int) -> str:
+    return f"{number} residue{'s' if number != 1 else ''}"
 
 
 def _listed(residues: Sequence[Residue]) -> str:

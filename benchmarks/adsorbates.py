@@ -18,7 +18,6 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from equilibra.analysis.adsorbate import jensen_shannon_bits
 from equilibra.atomic import write_text
 from equilibra.energies.energy import ReducedEnergy
 from equilibra.energies.hamiltonian import HamiltonianMoves
@@ -258,7 +257,7 @@ def _tilts(ensemble: AdsorbateEnsemble) -> np.ndarray:
 
 def _jsd(a: np.ndarray, b: np.ndarray, wa: np.ndarray | None, wb: np.ndarray | None) -> float:
     p, q = (np.histogram(x, bins=24, range=(-1, 1), weights=w)[0].astype(float) for x, w in ((a, wa), (b, wb)))
-    return jensen_shannon_bits(p / p.sum(), q / q.sum())
+    return jensen_shannon(p / p.sum(), q / q.sum())
 
 
 def placement(model, args: argparse.Namespace) -> list[dict]:

@@ -3,7 +3,7 @@ r"""Dynamics of many walkers of a peptide in one batch, half of them for trainin
     python benchmarks/peptide_md.py GLY-TYR-ASP-PRO-GLU-THR-GLY-THR-TRP-GLY --fold cln_kcenters_32clusters_coords.xtc:22 --walkers 64 --time 1000 -o data/chignolin
     python benchmarks/peptide_md.py ACE-ALA-GLU-ALA-ALA-ALA-LYS-ALA-NME --walkers 64 --time 2000 --settle 500 -o data/heptapeptide
 
-Every walker begins in the same structure: by default conformers of distance geometry, with `--fold` a chain that harmonic springs between the C-alpha atoms pulled to the shape of a frame given (then let go).
+Walkers begin in conformers of distance geometry, or with `--fold` all in one structure: a chain that harmonic springs between the C-alpha atoms pulled to the shape of a frame given (then let go).
 They are heated to `--hot` for a moment, so that they part, and settle at the temperature before frames are kept. Walkers of the two halves share nothing but the start: what differs between the halves is what dynamics of
 this length cannot tell. Langevin dynamics (BAOAB) without constraints, hydrogens of 3 u, which leaves averages over positions alone.
 
@@ -24,6 +24,7 @@ from equilibra.energies.energy import ReducedEnergy
 from equilibra.energies.langevin import LangevinDynamics
 from equilibra.energies.openmm_system import ForceFieldConfig, make_openmm_system
 from equilibra.energies.walkers import Walkers, evaluate
+from equilibra.systems.files import mdtraj_trajectory
 from equilibra.systems.molecule.energy import conformers, molecule_energy
 from equilibra.systems.molecule.system import MoleculeSystem, molecule_system
 from equilibra.units import thermal_energy
@@ -34,15 +35,13 @@ SPRING = 5000.0
 """Spring between C-alpha atoms while a chain is folded, in kJ/mol/nm²."""
 
 
-def repartitioned(system: MoleculeSystem) -> np.ndarray:
+def heavy_masses(system: MoleculeSystem, field: str) -> torch.Tensor:
     """Returns masses (N,) in u with heavy hydrogens, the mass of the whole unchanged."""
-    masses = np.array([atom.GetMass() for atom in system.mol.GetAtoms()])
-    for atom in system.mol.GetAtoms():
-        if atom.GetAtomicNum() == 1:
-            added = HYDROGEN - masses[atom.GetIdx()]
-            masses[atom.GetIdx()] += added
-            masses[atom.GetNeighbors()[0].GetIdx()] -= added
-    return masses
+    from openmm import unit
+
+    mechanics = make_openmm_system(system.topology.to_openmm(), ForceFieldConfig(name=field, hydrogen_mass=HYDROGEN))
+    masses = [mechanics.getParticleMass(i).value_in_unit(unit.dalton) for i in range(mechanics.getNumParticles())]
+    return torch.tensor(masses, dtype=torch.float32)
 
 
 def folded(system: MoleculeSystem, start: np.ndarray, shape: np.ndarray, *, field: str, seed: int) -> np.ndarray:
@@ -81,7 +80,7 @@ def folded(system: MoleculeSystem, start: np.ndarray, shape: np.ndarray, *, fiel
     found, wanted = mdtraj.Trajectory(x[None, alphas] / 10.0, None), mdtraj.Trajectory(shape[None] / 10.0, None)
     rmsd = 10.0 * float(mdtraj.rmsd(found, wanted)[0])
     print(f"folded: C-alpha RMSD {rmsd:.2f} Å to the shape", flush=True)
-    if rmsd > 2.0:
+    if rmsd > 1.5:
         raise SystemExit(f"--fold: the chain ended {rmsd:.1f} Å from the shape; try another --seed")
     return np.asarray(x)
 
@@ -100,9 +99,7 @@ def run(args: argparse.Namespace) -> None:
     x = torch.from_numpy(np.resize(begin, (args.walkers, *begin.shape[1:]))).float()
     reduced = ReducedEnergy.at(energy, args.temperature)
     per_fs = np.sqrt(thermal_energy(args.temperature)) / 10.180505  # the clock is Å (u/kT)^1/2, and Å (u/eV)^1/2 is 10.18 fs
-    engine = LangevinDynamics(
-        step=args.step * per_fs, friction=1e-3 / per_fs, masses=torch.from_numpy(repartitioned(system)).float()
-    )
+    engine = LangevinDynamics(step=args.step * per_fs, friction=1e-3 / per_fs, masses=heavy_masses(system, args.force_field))
     generator = torch.Generator().manual_seed(args.seed)
 
     def stretch(start: Walkers, picoseconds: float, temperature: float, every: float) -> Iterator[Walkers]:
@@ -113,7 +110,7 @@ def run(args: argparse.Namespace) -> None:
 
     walkers = evaluate(x, reduced)
     for temperature, length in ((args.hot, args.heat), (args.temperature, args.settle)):
-        *_, walkers = stretch(walkers, length, temperature, 10.0)
+        *_, walkers = stretch(walkers, length, temperature, min(10.0, length))
         print(f"{length:g} ps at {temperature:g} K: mean energy {float(walkers.u.mean()):.1f} kT", flush=True)
     frames = []
     for number, now in enumerate(stretch(walkers, args.time, args.temperature, args.interval), start=1):
@@ -130,11 +127,11 @@ def save(out: Path, system: MoleculeSystem, frames: np.ndarray) -> None:
     """Writes the frames (walkers, F, N, 3) in Å, the first half of the walkers for training."""
     out.mkdir(parents=True, exist_ok=True)
     topology = mdtraj.Topology.from_openmm(system.topology.to_openmm())
-    mdtraj.Trajectory(frames[0, :1] / 10.0, topology).save_pdb(str(out / "topology.pdb"))
+    mdtraj_trajectory(frames[0, :1], topology).save_pdb(str(out / "topology.pdb"))
     trained, kept = np.split(frames, [len(frames) // 2])
-    mdtraj.Trajectory(np.concatenate(trained) / 10.0, topology).save_dcd(str(out / "train.dcd"))
+    mdtraj_trajectory(np.concatenate(trained), topology).save_dcd(str(out / "train.dcd"))
     for walker, x in enumerate(kept):
-        mdtraj.Trajectory(x / 10.0, topology).save_dcd(str(out / f"kept-{walker:02d}.dcd"))
+        mdtraj_trajectory(x, topology).save_dcd(str(out / f"kept-{walker:02d}.dcd"))
     print(f"{len(frames)} walkers of {frames.shape[1]} frames in '{out}'")
 
 

@@ -13,9 +13,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from equilibra.analysis.histogram import jensen_shannon, total_variation
 from equilibra.analysis.table import EvaluationRow, EvaluationTable
 from equilibra.errors import ConfigError, InputError
-from equilibra.thermo.statistics import resample_blocks
+from equilibra.thermo.statistics import first_of_families, random_halves, resampled_frames
 
 SEEN = 0.01
 """Sites with at least this share of the reference count for recall."""
@@ -49,28 +50,24 @@ class Adsorbed:
 
     def first(self, size: int) -> Adsorbed:
         """Returns the first structures, their weights normalised."""
-        families = None if self.families is None else [family[family < size] for family in self.families]
         kept = self.rows(np.arange(min(size, len(self))))
-        return dataclasses.replace(kept, families=None if families is None else [family for family in families if len(family)])
+        return dataclasses.replace(kept, families=first_of_families(self.families, size))
 
     def again(self, rng: np.random.Generator) -> Adsorbed:
         """Returns a bootstrap resample: of structures, or of whole families."""
-        if self.families is None or len(self.families) < 2:
-            return self.rows(rng.integers(len(self), size=len(self)))
-        return self.rows(resample_blocks(list(self.families), rng))
+        return self.rows(resampled_frames(len(self), self.families if self._several else None, rng))
 
     def parts(self, size: int, rng: np.random.Generator) -> tuple[Adsorbed, Adsorbed]:
         """Returns two disjoint random parts, the first of `size` structures: of families the first half of those and the rest, of one family its beginning and its end."""
-        if self.families is None:
-            order = rng.permutation(len(self))
-        elif len(self.families) < 2:
-            order = np.arange(len(self))
-        else:
-            shuffled = rng.permutation(len(self.families))
-            half = len(shuffled) // 2
-            one, two = (np.concatenate([self.families[k] for k in part]) for part in (shuffled[:half], shuffled[half:]))
+        one, two = random_halves(len(self), self.families, rng)
+        if self._several:
             return self.rows(rng.permutation(one)[:size]), self.rows(two)
+        order = np.concatenate([one, two])
         return self.rows(order[:size]), self.rows(order[size:])
+
+    @property
+    def _several(self) -> bool:
+        return self.families is not None and len(self.families) > 1
 
     def populations(self, labels: Sequence[str]) -> np.ndarray:
         """Returns the populations of sites."""
@@ -84,21 +81,6 @@ class Adsorbed:
             frac[..., 0].ravel(), frac[..., 1].ravel(), bins=bins, range=((0.0, 1.0), (0.0, 1.0)), weights=weights
         )
         return np.asarray(counts / counts.sum())
-
-
-def total_variation(p: np.ndarray, q: np.ndarray) -> float:
-    """Returns half the sum of absolute differences of two probability arrays."""
-    return 0.5 * float(np.abs(p - q).sum())
-
-
-def jensen_shannon_bits(p: np.ndarray, q: np.ndarray) -> float:
-    """Returns the Jensen-Shannon divergence of two probability arrays of one shape, in bits."""
-    m = 0.5 * (p + q)
-    total = 0.0
-    for a in (p, q):
-        there = (a > 0) & (m > 0)  # half of the least number above zero is zero
-        total += 0.5 * float((a[there] * np.log2(a[there] / m[there])).sum())
-    return max(total, 0.0)
 
 
 def evaluate_adsorbates(
@@ -144,7 +126,7 @@ def evaluate_adsorbates(
         return total_variation(a.populations(labels), b.populations(labels))
 
     def divergence(a: Adsorbed, b: Adsorbed) -> float:
-        return jensen_shannon_bits(a.histogram(bins), b.histogram(bins))
+        return jensen_shannon(a.histogram(bins), b.histogram(bins))
 
     def likeness(a: Adsorbed, b: Adsorbed) -> float:
         return float(np.corrcoef(a.histogram(bins).ravel(), b.histogram(bins).ravel())[0, 1])

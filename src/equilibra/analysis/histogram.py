@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike
 
 from equilibra.analysis.samples import FloatArray, check_samples
 from equilibra.errors import ConfigError, InputError, ShapeError
+from equilibra.thermo.divergence import jensen_shannon_nats
 
 Outside = Literal["raise", "clip", "drop"]
 
@@ -92,7 +93,7 @@ def jensen_shannon(p: ArrayLike, q: ArrayLike) -> float:
     Raises:
         InputError: If the shapes differ, a mass is negative or not finite, or a histogram is empty.
     """
-    return _jensen_shannon_nats(p, q) / float(np.log(2.0))
+    return jensen_shannon_nats(*_pair(p, q)) / float(np.log(2.0))
 
 
 def js_distance(p: ArrayLike, q: ArrayLike) -> float:
@@ -100,7 +101,7 @@ def js_distance(p: ArrayLike, q: ArrayLike) -> float:
 
     Arguments and errors are those of `jensen_shannon`.
     """
-    return float(np.sqrt(_jensen_shannon_nats(p, q)))
+    return float(np.sqrt(jensen_shannon_nats(*_pair(p, q))))
 
 
 def total_variation(p: ArrayLike, q: ArrayLike) -> float:
@@ -135,16 +136,6 @@ def kl_divergence(p: ArrayLike, q: ArrayLike, *, epsilon: float = 1e-10, cell: f
     with np.errstate(divide="ignore"):
         terms = rho[filled] * (np.log(rho[filled] + epsilon) - np.log(sigma[filled] + epsilon))
     return float(terms.sum() * cell)
-
-
-def _jensen_shannon_nats(p: ArrayLike, q: ArrayLike) -> float:
-    p_array, q_array = _pair(p, q)
-    middle = 0.5 * (p_array + q_array)
-    total = 0.0
-    for masses in (p_array, q_array):
-        filled = masses > 0
-        total += 0.5 * float((masses[filled] * np.log(masses[filled] / middle[filled])).sum())
-    return max(total, 0.0)
 
 
 def _pair(p: ArrayLike, q: ArrayLike) -> tuple[FloatArray, FloatArray]:

@@ -19,7 +19,7 @@ from equilibra.systems.ligand.ensemble import CLUSTER_RADIUS, LigandEnsemble
 from equilibra.systems.ligand.runs import join_runs, load_runs
 from equilibra.systems.ligand.sources import FILE_SUFFIXES, read_ligands
 from equilibra.systems.ligand.symmetry import corresponding
-from equilibra.thermo.statistics import clopper_pearson, resample_blocks
+from equilibra.thermo.statistics import clopper_pearson, first_of_families, random_halves, resampled_frames
 from equilibra.units import thermal_energy
 
 if TYPE_CHECKING:
@@ -41,31 +41,17 @@ class _Draws:
 
     def __init__(self, ensemble: LigandEnsemble, rng: np.random.Generator, size: int | None = None) -> None:
         self.rng, self.size = rng, len(ensemble) if size is None else size
-        families = ensemble.populations()
-        cut = [] if families is None else [family[family < self.size] for family in families]
-        self.families = None if families is None else [family for family in cut if len(family)]
+        self.families = first_of_families(ensemble.populations(), self.size)
 
     def error(self, function: Callable[[np.ndarray], float], repeats: int) -> float:
         """Returns the standard deviation of a function of the indices of poses over resamples; nan for one population, whose error nothing tells."""
         if self.families is not None and len(self.families) < 2:
             return _NAN
-        return float(np.std([function(self._again()) for _ in range(repeats)]))
+        return float(np.std([function(resampled_frames(self.size, self.families, self.rng)) for _ in range(repeats)]))
 
     def halves(self) -> tuple[np.ndarray, np.ndarray]:
         """Returns the indices of two halves drawn at random; of one population its first and its second half."""
-        if self.families is None:
-            one, two = np.array_split(self.rng.permutation(self.size), 2)
-        elif len(self.families) == 1:
-            one, two = np.array_split(self.families[0], 2)
-        else:
-            order = self.rng.permutation(len(self.families))
-            one, two = (np.concatenate([self.families[i] for i in part]) for part in np.array_split(order, 2))
-        return one, two
-
-    def _again(self) -> np.ndarray:
-        if self.families is None:
-            return np.asarray(self.rng.integers(self.size, size=self.size))
-        return resample_blocks(self.families, self.rng)
+        return random_halves(self.size, self.families, self.rng)
 
 
 def evaluate_poses(

@@ -381,7 +381,6 @@ class Model:
                 )
             if energy is not None or guides is not None:
                 raise InputError("relax: relaxed samples have no weights, those with an energy or guides have; leave one out")
-            domain(self.domain).energy(system, relax)
         if energy is not None:
             if guides is not None:
                 raise InputError(

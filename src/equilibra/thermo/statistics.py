@@ -165,6 +165,37 @@ def resample_blocks(blocks: list[IntArray], rng: np.random.Generator) -> IntArra
     return np.concatenate([blocks[index] for index in choice])
 
 
+def resampled_frames(n: int, families: Sequence[IntArray] | None, rng: np.random.Generator) -> IntArray:
+    """Draws a bootstrap resample of n frames: one by one, or by whole families where frames are relatives, such as those of one Markov chain.
+
+    Arguments:
+        n: Number of frames.
+        families: Indices of the frames of each family; None where all are independent.
+        rng: The only source of randomness.
+    """
+    return np.asarray(rng.integers(n, size=n)) if families is None else resample_blocks(list(families), rng)
+
+
+def random_halves(n: int, families: Sequence[IntArray] | None, rng: np.random.Generator) -> tuple[IntArray, IntArray]:
+    """Draws two disjoint halves of n frames: of frames, or of whole families; of one family they are its beginning and its end. Arguments as for `resampled_frames`."""
+    if families is None:
+        one, two = np.array_split(rng.permutation(n), 2)
+    elif len(families) == 1:
+        one, two = np.array_split(families[0], 2)
+    else:
+        order = rng.permutation(len(families))
+        one, two = (np.concatenate([families[i] for i in part]) for part in np.array_split(order, 2))
+    return one, two
+
+
+def first_of_families(families: Sequence[IntArray] | None, size: int) -> list[IntArray] | None:
+    """Returns the families of the first frames alone, without those that have none of them."""
+    if families is None:
+        return None
+    cut = [family[family < size] for family in families]
+    return [family for family in cut if len(family)]
+
+
 def resampled_counts(
     n: int, rng: np.random.Generator, resamples: int = 1000, *, blocks: int | Sequence[IntArray] | None = None
 ) -> Iterator[IntArray]:

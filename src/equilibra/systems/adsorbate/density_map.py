@@ -21,6 +21,7 @@ from equilibra.energies.energy import Energy
 from equilibra.errors import InputError, ShapeError
 from equilibra.systems.adsorbate.ensemble import AdsorbateEnsemble
 from equilibra.systems.adsorbate.system import AdsorbateSystem
+from equilibra.thermo.divergence import jensen_shannon_nats
 from equilibra.units import thermal_energy
 
 SHAPE = (20, 20, 10)
@@ -143,13 +144,7 @@ def correlation(a: np.ndarray, b: np.ndarray) -> float:
 
 def jensen_shannon(p: np.ndarray, q: np.ndarray) -> float:
     """Returns the Jensen-Shannon divergence of two probability arrays, in bits."""
-    m = 0.5 * (p + q)
-
-    def half(a: np.ndarray) -> float:
-        there = (a > 0) & (m > 0)  # half of the least number above zero is zero
-        return float((a[there] * np.log2(a[there] / m[there])).sum())
-
-    return max(0.5 * (half(p) + half(q)), 0.0)
+    return jensen_shannon_nats(p, q) / math.log(2.0)
 
 
 def check_grid(

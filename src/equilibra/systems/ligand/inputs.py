@@ -6,6 +6,7 @@ import csv
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -89,8 +90,9 @@ def ligand_systems(source: Any, *, on_error: OnError | None = None) -> list[Liga
             raise InputError("ligand: expected a receptor and a ligand, a table of complexes, or a LigandInput") from None
         inputs = [LigandInput(receptor=receptor, ligand=ligand)]
     problems: list[InputError] = []
-    receptors = _Receptors()
-    found = [system for given in inputs for system in _systems(given, receptors, problems.append)]
+    # inputs in succession that have the same receptor read its file once
+    receptor_of = lru_cache(maxsize=1)(ReceptorFile)
+    found = [system for given in inputs for system in _systems(given, receptor_of, problems.append)]
     if problems and (on_error is None or not found):
         if len(problems) == 1 or on_error is None:
             raise problems[0]
@@ -101,24 +103,7 @@ def ligand_systems(source: Any, *, on_error: OnError | None = None) -> list[Liga
     return found
 
 
-class _Receptors:
-    """Reads the file of a receptor once for inputs in succession that have the same."""
-
-    def __init__(self) -> None:
-        self.last: ReceptorFile | None = None
-
-    def of(self, path: str | Path) -> ReceptorFile:
-        """Returns the file of a path.
-
-        Raises:
-            InputError: If it cannot be read.
-        """
-        if self.last is None or str(self.last.path) != str(path):
-            self.last = ReceptorFile(path)
-        return self.last
-
-
-def _systems(given: LigandInput, receptors: _Receptors, on_error: OnError) -> list[LigandSystem]:
+def _systems(given: LigandInput, receptor_of: Callable[[str], ReceptorFile], on_error: OnError) -> list[LigandSystem]:
     try:
         reference, removed = _reference(given)
         records = read_ligands(given.ligand)
@@ -130,7 +115,7 @@ def _systems(given: LigandInput, receptors: _Receptors, on_error: OnError) -> li
         try:
             if isinstance(record, InputError):
                 raise record
-            made.append(_system(given, record, reference, removed, receptors.of(given.receptor), alone=len(records) == 1))
+            made.append(_system(given, record, reference, removed, receptor_of(str(given.receptor)), alone=len(records) == 1))
         except InputError as error:
             where = given.name if given.name is not None else Path(given.receptor).name
             on_error(error if len(records) == 1 and given.name is None else InputError(f"{where}: {error}"))

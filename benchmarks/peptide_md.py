@@ -33,6 +33,10 @@ HYDROGEN = 3.0
 """Mass of a hydrogen in u; its heavy atom gives what it gets."""
 SPRING = 5000.0
 """Spring between C-alpha atoms while a chain is folded, in kJ/mol/nm²."""
+NEAR = 1.5
+"""C-alpha RMSD in Å at which a chain counts as folded."""
+ATTEMPTS = 10
+"""How many conformers are pulled to a shape before that is given up."""
 
 
 def heavy_masses(system: MoleculeSystem, field: str) -> torch.Tensor:
@@ -44,10 +48,10 @@ def heavy_masses(system: MoleculeSystem, field: str) -> torch.Tensor:
     return torch.tensor(masses, dtype=torch.float32)
 
 
-def folded(system: MoleculeSystem, start: np.ndarray, shape: np.ndarray, *, field: str, seed: int) -> np.ndarray:
+def folded(system: MoleculeSystem, starts: np.ndarray, shape: np.ndarray, *, field: str, seed: int) -> np.ndarray:
     """Pulls a chain to the C-alpha distances of a shape (L, 3) in Å and returns it (N, 3), relaxed without springs.
 
-    Distances do not tell a shape from its mirror image; a chain that went to the mirror image is an error, and another seed may do better.
+    Distances do not tell a shape from its mirror image, so that one start after the other (K, N, 3) is pulled until one comes to the shape.
     """
     import openmm
     from openmm import unit
@@ -57,32 +61,33 @@ def folded(system: MoleculeSystem, start: np.ndarray, shape: np.ndarray, *, fiel
     alphas = [atom.index for atom in topology.atoms() if atom.name == "CA"]
     if len(alphas) != len(shape):
         raise SystemExit(f"--fold: got a shape of {len(shape)} C-alpha atoms, expected {len(alphas)}")
+    pairs = [(i, j) for i in range(len(alphas)) for j in range(i + 2, len(alphas))]
     springs = openmm.HarmonicBondForce()
-    for i in range(len(alphas)):
-        for j in range(i + 2, len(alphas)):
-            length = float(np.linalg.norm(shape[i] - shape[j])) / 10.0
-            springs.addBond(alphas[i], alphas[j], length, SPRING)
+    for i, j in pairs:
+        springs.addBond(alphas[i], alphas[j], float(np.linalg.norm(shape[i] - shape[j])) / 10.0, SPRING)
     mechanics.addForce(springs)
-    integrator = openmm.LangevinMiddleIntegrator(700.0, 5.0, 0.001)
-    integrator.setRandomNumberSeed(seed + 1)
-    simulation = openmm.app.Simulation(topology, mechanics, integrator)
-    simulation.context.setPositions(start / 10.0)
-    simulation.minimizeEnergy()
-    for temperature in np.linspace(700.0, 300.0, 9):
-        integrator.setTemperature(float(temperature))
-        simulation.step(3000)
-    for index in range(springs.getNumBonds()):
-        i, j, length, _ = springs.getBondParameters(index)
-        springs.setBondParameters(index, i, j, length, 0.0)
-    springs.updateParametersInContext(simulation.context)
-    simulation.minimizeEnergy()
-    x = simulation.context.getState(getPositions=True).getPositions(asNumpy=True).value_in_unit(unit.angstrom)
-    found, wanted = mdtraj.Trajectory(x[None, alphas] / 10.0, None), mdtraj.Trajectory(shape[None] / 10.0, None)
-    rmsd = 10.0 * float(mdtraj.rmsd(found, wanted)[0])
-    print(f"folded: C-alpha RMSD {rmsd:.2f} Å to the shape", flush=True)
-    if rmsd > 1.5:
-        raise SystemExit(f"--fold: the chain ended {rmsd:.1f} Å from the shape; try another --seed")
-    return np.asarray(x)
+    wanted = mdtraj.Trajectory(shape[None] / 10.0, None)
+    for number, start in enumerate(starts[:ATTEMPTS]):
+        integrator = openmm.LangevinMiddleIntegrator(700.0, 5.0, 0.001)
+        integrator.setRandomNumberSeed(seed + number + 1)
+        for index, (i, j) in enumerate(pairs):
+            springs.setBondParameters(index, alphas[i], alphas[j], springs.getBondParameters(index)[2], SPRING)
+        simulation = openmm.app.Simulation(topology, mechanics, integrator)
+        simulation.context.setPositions(start / 10.0)
+        simulation.minimizeEnergy()
+        for temperature in np.linspace(700.0, 300.0, 9):
+            integrator.setTemperature(float(temperature))
+            simulation.step(3000)
+        for index, (i, j) in enumerate(pairs):
+            springs.setBondParameters(index, alphas[i], alphas[j], springs.getBondParameters(index)[2], 0.0)
+        springs.updateParametersInContext(simulation.context)
+        simulation.minimizeEnergy()
+        x = simulation.context.getState(getPositions=True).getPositions(asNumpy=True).value_in_unit(unit.angstrom)
+        rmsd = 10.0 * float(mdtraj.rmsd(mdtraj.Trajectory(x[None, alphas] / 10.0, None), wanted)[0])
+        print(f"folded, attempt {number + 1}: C-alpha RMSD {rmsd:.2f} Å to the shape", flush=True)
+        if rmsd < NEAR:
+            return np.asarray(x)
+    raise SystemExit(f"--fold: no chain came within {NEAR} Å of the shape in {ATTEMPTS} attempts; try another --seed")
 
 
 def run(args: argparse.Namespace) -> None:
@@ -95,7 +100,7 @@ def run(args: argparse.Namespace) -> None:
         trajectory, frame = args.fold.rsplit(":", 1)
         with mdtraj.open(trajectory) as file:
             shape = 10.0 * file.read()[0][int(frame)].astype(np.float64)
-        begin = folded(system, begin[0], shape, field=args.force_field, seed=args.seed)[None]
+        begin = folded(system, begin, shape, field=args.force_field, seed=args.seed)[None]
     x = torch.from_numpy(np.resize(begin, (args.walkers, *begin.shape[1:]))).float()
     reduced = ReducedEnergy.at(energy, args.temperature)
     per_fs = np.sqrt(thermal_energy(args.temperature)) / 10.180505  # the clock is Å (u/kT)^1/2, and Å (u/eV)^1/2 is 10.18 fs

@@ -18,7 +18,7 @@ from equilibra.nn.molecule import PositionNetwork, PotentialNetwork
 from equilibra.state.features import Features
 from equilibra.state.state import State
 from equilibra.train.checkpoint import read_checkpoint
-from equilibra.train.energy import EnergyTraining, log_z_words
+from equilibra.train.energy import EnergyTraining, ess_words, log_z_words, unjudged_words
 from equilibra.train.energy_config import OBJECTIVES, EnergyConfig
 from equilibra.train.energy_objective import make_objective
 from equilibra.train.rounds import kept_conformations
@@ -322,6 +322,24 @@ def test_a_training_that_diverges_stops_and_keeps_the_last_good_checkpoint(go, w
     tensors, header = read_checkpoint(tmp_path / "run" / "training" / "checkpoint.safetensors")
     assert header["step"] >= 1
     assert all(torch.isfinite(value).all() for value in tensors.values())
+
+
+def test_a_model_that_cannot_be_judged_is_kept_and_said_to_be_so(go, tmp_path, monkeypatch):
+    def fail(*args, **options):
+        raise DivergenceError("a weight is not a number")
+
+    monkeypatch.setattr("equilibra.train.energy.Proposer.judge", fail)
+    training, _, run = go(tmp_path / "run")
+    assert all(torch.isfinite(value).all() for value in run.weights.values())
+    assert [entry["unjudged"] for entry in run.rounds] == ["a weight is not a number"] * training.config.rounds
+    assert "accepted" not in run.rounds[-1]
+    assert ess_words(run.rounds[-1]) == "unknown"
+    assert unjudged_words(run.rounds[-1:]) == " The model could not be judged at every temperature: a weight is not a number."
+    assert unjudged_words([{"ess": 0.5}]) == ""
+    # walkers that got no proposals are those that were collected
+    for number in range(training.config.rounds):
+        collected, proposed = training.files.read(number)[1], training.files.read_proposed(number)
+        assert torch.equal(collected.walkers.x, proposed.walkers.x)
 
 
 def test_the_conformations_of_a_run_are_read_again(whole, tmp_path):

@@ -65,7 +65,7 @@ def tell_sites(ctx: typer.Context, ensemble: Any) -> None:
         (
             row.label,
             row.samples,
-            f"{100 * row.population:.1f} ± {100 * row.error:.1f} %",
+            f"{100 * row.population:.1f}{'' if row.known_error is None else f' ± {100 * row.known_error:.1f}'} %",
             "-" if row.free_energy is None else f"{row.free_energy:.3f}",
         )
         for row in populations[:_SHOWN]

@@ -53,7 +53,7 @@ Features = Annotated[
     str | None,
     typer.Option(
         "--features",
-        help="Extra features of residues and pairs: none, SINGLE.npy,PAIR.npy, an npz file, a folder of these for many proteins, or esm:WEIGHTS.",
+        help="Extra features of residues and pairs: none, SINGLE.npy,PAIR.npy, an npz file, a folder of these for many proteins, esm:WEIGHTS, or structure:PATH of known structures.",
         rich_help_panel=PANEL,
     ),
 ]

@@ -164,7 +164,7 @@ def run(
         typer.Option(
             "--features",
             help="Extra features of residues and pairs, of the kind that the model was trained with: none, SINGLE.npy,PAIR.npy, an npz file, a folder "
-            "of these, or esm:WEIGHTS.",
+            "of these, esm:WEIGHTS, or structure:PATH of known structures.",
             rich_help_panel=PROTEINS,
         ),
     ] = None,

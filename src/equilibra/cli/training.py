@@ -207,7 +207,7 @@ def watch_energy(
 
 
 def _judged(state: "EnergyProgress") -> str:
-    ess = f"{100 * (state.ess or 0.0):.1f} % of the model's samples"
+    ess = "unknown" if state.ess is None else f"{100 * state.ess:.1f} % of the model's samples"
     parts = [f"{state.calls:,} energy calls"]
     parts += [f"mean ESS of {state.systems} systems {ess}"] if state.systems > 1 else [f"ESS {ess}", f"log Z {state.log_z}"]
     if state.accepted is not None:

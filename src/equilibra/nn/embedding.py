@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from functools import reduce
 
 import torch
 from torch import Tensor, nn
@@ -23,7 +24,8 @@ class CategoricalEmbedding(nn.Module):
 
     def forward(self, features: Mapping[str, Tensor]) -> Tensor:
         """Returns the embedding (..., dim) of integer features (...), of any integer type."""
-        return torch.stack([table(_index(features[name])) for name, table in self.tables.items()]).sum(0)
+        # one after another: stacked, the embeddings of all features of all pairs would stand in memory at once
+        return reduce(torch.add, (table(_index(features[name])) for name, table in self.tables.items()))
 
 
 def _index(values: Tensor) -> Tensor:

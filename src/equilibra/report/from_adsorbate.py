@@ -109,7 +109,8 @@ def _sites(ensemble: AdsorbateEnsemble) -> list[Element]:
     for row in ensemble.populations_of_sites():
         lowest = None if ensemble.energies is None else round(float(ensemble.energies[row.lowest]), 4)
         free = None if row.free_energy is None else round(row.free_energy, 4)
-        rows.append([row.label, share(row.population), share(row.error), free, row.samples, lowest])
+        error = None if row.known_error is None else share(row.known_error)
+        rows.append([row.label, share(row.population), error, free, row.samples, lowest])
     head = ["site", "population", "error", "free energy (eV)", "samples", "lowest energy (eV)"]
     caption = "The site nearest to the atom that is bound, of each adsorbate. Populations are weighted where samples have weights; the free energy counts all equivalent sites of a kind as one."
     return [Table(head, rows, caption)]

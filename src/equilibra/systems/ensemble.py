@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ from equilibra.systems.blocks import Block
 from equilibra.systems.files import mdtraj_trajectory
 from equilibra.systems.validity import Validity
 from equilibra.systems.weighted import ENERGY
+from equilibra.thermo.free_energy import populations
 
 WALKERS = "walkers of a training from an energy"
 """Kind of provenance of frames in which every block is a Markov chain."""
@@ -270,6 +272,21 @@ class Ensemble(ABC):
         guided = self.provenance.get("guidance", {}).get("corrected", False)
         related = guided or "smc" in self.provenance or self.provenance.get("kind") == WALKERS
         return populations_of(self.blocks) if self.blocks is not None and related else None
+
+    def shares(self, states: Mapping[str, np.ndarray]) -> dict[str, tuple[float, float]]:
+        """Returns the share of the weight in each state, and its standard error: a bootstrap over frames, or over whole populations of relatives.
+
+        Of a single population of relatives, as of one Markov chain, nothing is known about the spread, and the error is nan.
+
+        Arguments:
+            states: For each state, whether each frame is in it, (F,).
+        """
+        if not states:
+            return {}
+        families = self.populations()
+        alone = families is not None and len(families) < 2
+        found = populations(self.log_weights, states, np.random.default_rng(0), blocks=None if alone else families)
+        return {name: (share.value, math.nan if alone else share.error) for name, share in found.items()}
 
     def validity_table(self) -> list[tuple[str, int, int]]:
         """Returns the rows (check, passed, total) of all frames that were drawn, the rejected ones included."""

@@ -29,7 +29,7 @@ from equilibra.systems.model import Model
 from equilibra.systems.scope import Scope
 from equilibra.train.config import TrainConfig
 from equilibra.train.energies import EnergiesTraining, digest_of
-from equilibra.train.energy import EnergyTraining, Progress
+from equilibra.train.energy import EnergyTraining, Progress, unjudged_words
 from equilibra.train.energy_config import EnergyConfig
 from equilibra.train.energy_objective import make_objective
 from equilibra.train.fit import network_weights
@@ -270,5 +270,6 @@ def _card(
     return Card(
         summary=f"{names}, trained from the energy '{energy}' at {span} with {calls:,} energy calls.",
         not_good_for="Surfaces that move: the slab is held as it is. Adsorbates and elements that were not in the training. What the energy is no good for.",
-        data=f"Own samples of the energy. At the end the ESS of {last[0]['path_samples']} weighted samples was {min(shares):.1f} to {max(shares):.1f} % at {temperature:g} K.",
+        data=f"Own samples of the energy. At the end the ESS of {last[0]['path_samples']} weighted samples was {min(shares):.1f} to {max(shares):.1f} % at {temperature:g} K."
+        f"{unjudged_words(last)}",
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,9 @@ from equilibra.train.rounds import Rounds
 from equilibra.train.run import defining, train_denoiser
 
 COLLECT_STREAM, JUDGE_STREAM, FIT_STREAM = 11, 12, 13
+
+UNJUDGED = "unjudged"
+"""Key of a round's record: why path weights could not be computed on a rung, the first of them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,6 +84,20 @@ def log_z_words(elbo: float | None, eubo: float | None) -> str:
     if elbo is None:
         return "unknown" if eubo is None else f"at most {eubo:.2f}"
     return f"at least {elbo:.2f}" if eubo is None else f"between {elbo:.2f} and {eubo:.2f}"
+
+
+def ess_words(entry: Mapping[str, Any], decimals: int = 1) -> str:
+    """Returns the effective share of a model's samples after a round in words: a percentage, or that it is unknown."""
+    return "unknown" if entry["ess"] is None else f"{100.0 * float(entry['ess']):.{decimals}f} %"
+
+
+def unjudged_words(last: Sequence[Mapping[str, Any]]) -> str:
+    """Returns a sentence on the systems that could not be judged after the last round, empty if there are none."""
+    reasons = [str(entry[UNJUDGED]) for entry in last if UNJUDGED in entry]
+    if not reasons:
+        return ""
+    which = "The model" if len(last) == 1 else f"{len(reasons)} of {len(last)} systems"
+    return f" {which} could not be judged at every temperature: {reasons[0]}."
 
 
 Progress = Callable[[EnergyProgress], None]
@@ -272,7 +289,7 @@ class EnergyTraining:
         return x.unflatten(0, (-1, config.columns)), u.unflatten(0, (-1, config.columns))
 
     def _judge(self, number: int, denoiser: TrainedDenoiser) -> None:
-        """Judges the model after a round, and lets it propose its samples."""
+        """Judges the model after a round, and lets it propose its samples; a rung whose weights cannot be computed gets no proposals, and the reason is kept."""
         generator = generator_for(self.train.seed, JUDGE_STREAM, number)
         config, (_, state, known) = self.config, self.files.read(number)
         samples = max(config.path_samples, config.columns)
@@ -292,9 +309,18 @@ class EnergyTraining:
                 packing=self.packing,
             )
             own = slice(rung * config.columns, (rung + 1) * config.columns)
-            check = proposer.judge(state.walkers[own], self._earlier(number, count, rung), samples=count, generator=generator)
             if rung == 0:
-                found |= {"ess": check.ess, "elbo": check.elbo, "eubo": check.eubo, "path_samples": samples}
+                found |= {"ess": None, "elbo": None, "eubo": None, "path_samples": samples}
+            try:
+                check = proposer.judge(
+                    state.walkers[own], self._earlier(number, count, rung), samples=count, generator=generator
+                )
+            except DivergenceError as error:
+                # paths that leave the numbers say that the model is bad, not that what it learned is lost: walkers stay where they are
+                found.setdefault(UNJUDGED, str(error))
+                continue
+            if rung == 0:
+                found |= {"ess": check.ess, "elbo": check.elbo, "eubo": check.eubo}
             if config.proposes:
                 state, accepted = proposer.propose(state, check, generator=generator)
                 found.setdefault("accepted", accepted)

@@ -9,7 +9,7 @@ from typing import Any
 
 from equilibra.systems.card import Card
 from equilibra.systems.ligand.system import LigandSystem
-from equilibra.train.energy import log_z_words
+from equilibra.train.energy import ess_words, log_z_words, unjudged_words
 
 _SHOWN = 3
 
@@ -40,7 +40,8 @@ def energy_card(
         return Card(
             summary=f"{systems[0].name} in its pocket, trained from the energy '{energy}' at {span} with {calls:,} energy calls.",
             not_good_for="Any other ligand, pocket or energy. Binding modes that the parallel tempering of its training did not reach are missing.",
-            data=f"Own samples of the energy. At the end the ESS of {last[0]['path_samples']} samples was {_percent(last[0])}, and log Z {_log_z(last[0])} at {low:g} K.",
+            data=f"Own samples of the energy. At the end the ESS of {last[0]['path_samples']} samples was {ess_words(last[0])}, and log Z {_log_z(last[0])} at {low:g} K."
+            f"{unjudged_words(last)}",
         )
     names = ", ".join(system.name for system in systems[:_SHOWN])
     more = f" and {len(systems) - _SHOWN} more" if len(systems) > _SHOWN else ""
@@ -50,9 +51,9 @@ def energy_card(
         not_good_for="Affinities; receptors that change their shape with the ligand; covalent ligands. Binding modes that the parallel tempering of its training did not reach are "
         "missing. Of other ligands and pockets nothing is known: the weights of their samples say how far they are from the energy's distribution.",
         data=f"Own samples of the energy{other}. At the end the ESS of {last[0]['path_samples']} samples of each system was {min(shares):.1f} to {max(shares):.1f} %, in the mean "
-        f"{sum(shares) / len(shares):.1f} %, at {low:g} K.",
+        f"{sum(shares) / len(shares):.1f} %, at {low:g} K.{unjudged_words(last)}",
         figures={
-            f"{number:03d} {system.name}": f"ESS {_percent(entry)}, log Z {_log_z(entry)}"
+            f"{number:03d} {system.name}": f"ESS {ess_words(entry)}, log Z {_log_z(entry)}"
             for number, (system, entry) in enumerate(zip(systems, last, strict=True))
         },
     )
@@ -71,10 +72,6 @@ def systems_table(systems: Sequence[LigandSystem], last: Sequence[Mapping[str, A
         shown = ("" if value is None else f"{value:.4f}" for value in found)
         rows.writerow([f"{number:03d}", system.name, len(system.torsions.axes), *shown, entry["calls_judged"]])
     return text.getvalue()
-
-
-def _percent(entry: Mapping[str, Any]) -> str:
-    return f"{100.0 * float(entry['ess'] or 0.0):.1f} %"
 
 
 def _log_z(entry: Mapping[str, Any]) -> str:

@@ -28,7 +28,7 @@ from equilibra.systems.molecule.system import MoleculeSystem, molecule_system
 from equilibra.systems.scope import Scope
 from equilibra.train.budget import Cost, measured, planned
 from equilibra.train.config import TrainConfig
-from equilibra.train.energy import EnergyTraining, Progress, log_z_words
+from equilibra.train.energy import EnergyTraining, Progress, ess_words, log_z_words, unjudged_words
 from equilibra.train.energy_config import LOW_NOISE, MOLECULE, ON_POLICY, TWICE_DIFFERENTIATED, EnergyConfig
 from equilibra.train.energy_objective import make_objective
 from equilibra.train.fit import network_weights
@@ -210,6 +210,6 @@ def _card(
         summary=f"{system.name}, trained from the energy '{energy.name}' at {span} with {calls:,} energy calls ({config.objective}).",
         not_good_for="Any other molecule, energy or solvent. States that the parallel tempering of its training did not reach are missing: "
         "compare with a longer run before trusting rare states.",
-        data=f"Own samples of the energy. At the end the ESS of {last['path_samples']} samples was {100 * last['ess']:.1f} %, and log Z "
-        f"{log_z_words(last['elbo'], last['eubo'])} at {temperature:g} K.",
+        data=f"Own samples of the energy. At the end the ESS of {last['path_samples']} samples was {ess_words(last)}, and log Z "
+        f"{log_z_words(last['elbo'], last['eubo'])} at {temperature:g} K.{unjudged_words([last])}",
     )

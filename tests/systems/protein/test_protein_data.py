@@ -13,10 +13,11 @@ from structure_text import rich_structure
 from equilibra.data.trajectory import TrajectoryFiles
 from equilibra.errors import ConfigError, InputError, MissingDependencyError
 from equilibra.systems.protein.data.backbones import Backbones
-from equilibra.systems.protein.data.public_sets import mdcath, place
+from equilibra.systems.protein.data.public_sets import mdcath
 from equilibra.systems.protein.data.read import ProteinFiles, backbones_of
 from equilibra.systems.protein.ensemble import ProteinEnsemble
 from equilibra.systems.protein.frames import written_atoms
+from equilibra.systems.protein.shared_residues import placed
 from equilibra.systems.protein.sources import protein_system
 from equilibra.systems.protein.structures import read_structure
 
@@ -277,13 +278,32 @@ def test_reference_states_of_another_sequence_are_refused(tmp_path):
 def test_mutants_and_longer_structures_find_their_place(tmp_path):
     protein = system()
     write(tmp_path / "a.pdb", protein)
-    (chain,) = read_structure(tmp_path / "a.pdb")
+    chains = read_structure(tmp_path / "a.pdb")
     longer = "MSTK" + SEQUENCE[:5] + "W" + SEQUENCE[6:] + "GG"
-    theirs, ours = place(protein_system(longer), chain, "a")
-    assert (theirs + 4).tolist() == ours.tolist() == list(range(4, 4 + len(SEQUENCE)))
+    xyz, observed = placed(protein_system(longer), chains, "a")
+    assert np.flatnonzero(observed).tolist() == list(range(4, 4 + len(SEQUENCE)))
+    np.testing.assert_array_equal(xyz[observed], chains[0].backbone)
+    assert not xyz[~observed].any()
     # the structure has a residue more than the sequence
-    theirs, ours = place(protein_system(SEQUENCE[2:]), chain, "a")
-    assert (theirs - 2).tolist() == ours.tolist() == list(range(len(SEQUENCE) - 2))
+    xyz, observed = placed(protein_system(SEQUENCE[2:]), chains, "a")
+    assert observed.all()
+    np.testing.assert_array_equal(xyz, chains[0].backbone[2:])
+
+
+def test_structures_with_gaps_and_several_chains_find_their_place(tmp_path):
+    text, wanted = rich_structure()
+    (tmp_path / "rich.pdb").write_text(text)
+    chains = read_structure(tmp_path / "rich.pdb")
+    gapped = protein_system(tmp_path / "rich.pdb")
+    xyz, observed = placed(gapped, chains, "rich")
+    assert observed.all()
+    np.testing.assert_allclose(xyz, wanted, atol=0.001)
+    # the whole sequence, of which the structure lacks two residues
+    xyz, observed = placed(protein_system("GAMASTLVWK:ACD"), chains, "rich")
+    assert np.flatnonzero(~observed).tolist() == [5, 6]
+    np.testing.assert_allclose(xyz[observed], wanted, atol=0.001)
+    with pytest.raises(InputError, match=r"rich: has 2 protein chains, expected the 1 of"):
+        placed(protein_system("GAMASTLVWK"), chains, "rich")
 
 
 def test_the_layout_of_atlas(tmp_path):

@@ -9,9 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from scipy.spatial.transform import Rotation
+from structure_text import rich_structure
 
 from equilibra.errors import InputError, MissingDependencyError, ShapeError
 from equilibra.systems.protein import memory
+from equilibra.systems.protein.known_structure import CENTRES, WIDTH, pair_geometry
 from equilibra.systems.protein.provider_cache import ProviderCache
 from equilibra.systems.protein.providers import (
     ArrayProvider,
@@ -288,3 +291,71 @@ def test_alphafold_features():
     assert system.features.pair["extra"].shape == (20, 20, 128)
     with pytest.raises(ShapeError, match=r"got shape \(20, 384\), expected \(10, width\)"):
         protein_system("GYDPETGTWG", provider)
+
+
+def test_a_known_structure_tells_how_residues_lie(tmp_path):
+    text, wanted = rich_structure()
+    (tmp_path / "rich.pdb").write_text(text)
+    provider = read_provider(f"structure:{tmp_path / 'rich.pdb'}")
+    whole = protein_system("GAMASTLVWK:ACD", provider)
+    found = whole.features.pair["extra"].numpy()
+    assert found.shape == (13, 13, WIDTH)
+    assert whole.provider == "structure"
+    # zeros for the two residues that the structure lacks
+    assert not found[[5, 6]].any()
+    assert not found[:, [5, 6]].any()
+    # distances: the feature whose centre is nearest is the largest
+    there = np.delete(np.arange(13), [5, 6])
+    r = np.linalg.norm(wanted[:, None, 1] - wanted[None, :, 1], axis=-1)
+    nearest = np.abs(np.log(CENTRES) - np.log(np.maximum(r, 1e-3))[..., None]).argmin(-1)
+    apart = r > CENTRES[0]
+    ours = found[np.ix_(there, there)][..., : len(CENTRES)].argmax(-1)
+    assert np.abs(ours - nearest)[apart].max() <= 1
+    # directions and turns are those of frames from the atoms
+    frames = np.stack([_axes(residue) for residue in wanted])
+    seen = found[np.ix_(there, there)][..., len(CENTRES) :]
+    i, j = 2, 9
+    arm = (wanted[j, 1] - wanted[i, 1]) / r[i, j]
+    np.testing.assert_allclose(seen[i, j, :3], frames[i].T @ arm, atol=2e-3)
+    np.testing.assert_allclose(seen[i, j, 3:6], frames[j].T @ -arm, atol=2e-3)
+    np.testing.assert_allclose(seen[i, j, 6:].reshape(3, 3), frames[i].T @ frames[j], atol=2e-3)
+
+
+def test_features_of_a_structure_do_not_change_as_it_is_moved():
+    generator = np.random.default_rng(1)
+    _, xyz = rich_structure()
+    turn = Rotation.random(rng=generator).as_matrix()
+    here, there = (pair_geometry(x, np.ones(len(x), bool)) for x in (xyz, xyz @ turn.T + [30.0, -5.0, 8.0]))
+    np.testing.assert_allclose(here, there, atol=1e-5)
+    mirrored = pair_geometry(xyz * [1.0, 1.0, -1.0], np.ones(len(xyz), bool))
+    assert np.abs(mirrored - here).max() > 0.1
+
+
+def test_known_structures_of_many_proteins(tmp_path):
+    text, _ = rich_structure()
+    folder = tmp_path / "known"
+    folder.mkdir()
+    (folder / "one.pdb").write_text(text)
+    (tmp_path / "x.fasta").write_text(">one\nGAMASTLVWK:ACD\n>two\nGAMASTLVWK:ACE\n>three\nWWWWWWWWWW:WWW\n")
+    provider = read_provider(f"structure:{folder}")
+    errors = []
+    (one,) = protein_systems(tmp_path / "x.fasta", provider, on_error=errors.append)
+    assert one.provider_content
+    assert "holds no structure of 'two'; expected two.pdb or" in str(errors[0])
+    (folder / f"{sequence_key(protein_system('WWWWWWWWWW:WWW'))[:16]}.pdb").write_text(text)
+    with pytest.raises(InputError, match="are not of one protein"):
+        condition(protein_system("WWWWWWWWWW:WWW"), provider)
+    with pytest.raises(InputError, match=r"no such file or folder: 'nowhere\.pdb'"):
+        read_provider("structure:nowhere.pdb")
+    (tmp_path / "notes.txt").write_text("no structure")
+    with pytest.raises(InputError, match=r"'.*notes\.txt' is no structure; expected a file that ends in \.pdb"):
+        read_provider(f"structure:{tmp_path / 'notes.txt'}")
+
+
+def _axes(residue):
+    """The frame of a residue by the Gram-Schmidt process from its atoms: x along CA-N, C in the half-plane of positive y."""
+    n, ca, c = residue
+    x = (n - ca) / np.linalg.norm(n - ca)
+    y = (c - ca) - ((c - ca) @ x) * x
+    y /= np.linalg.norm(y)
+    return np.stack([x, y, np.cross(x, y)], axis=1)

@@ -21,7 +21,6 @@ from equilibra.systems.adsorbate.validity import check
 from equilibra.systems.ensemble import Ensemble
 from equilibra.systems.ensemble_folder import read_folder
 from equilibra.systems.validity import Validity
-from equilibra.thermo.free_energy import populations
 from equilibra.units import thermal_energy
 
 
@@ -32,7 +31,7 @@ class SitePopulation:
     Attributes:
         label: The site; of several adsorbates, those of each.
         population: Share of the weight.
-        error: Its standard error, by the effective number of samples.
+        error: Its standard error over independent samples or populations of samples; nan where there is one population.
         samples: Number of samples there.
         free_energy: Free energy relative to the most occupied site, in eV; None without a temperature.
         lowest: Index of the sample with the lowest energy, or with the largest weight where there are no energies.
@@ -44,6 +43,11 @@ class SitePopulation:
     samples: int
     free_energy: float | None
     lowest: int
+
+    @property
+    def known_error(self) -> float | None:
+        """The error, None where it is not known."""
+        return None if math.isnan(self.error) else self.error
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
@@ -120,18 +124,16 @@ class AdsorbateEnsemble(Ensemble):
         return anomalies(self.system, self.positions, sites=self.sites)
 
     def populations_of_sites(self) -> list[SitePopulation]:
-        """Returns the populations of the occupied sites, the largest first; errors are bootstraps over samples, or over populations of relatives where there are several."""
+        """Returns the populations of the occupied sites, the largest first; errors as `shares` has them."""
         labels = np.array(self.site_labels)
         kelvin = self.provenance.get("temperature_k")
         masks = {label: labels == label for label in sorted(set(labels.tolist()))}
-        families = self.populations()
-        blocks = families if families is not None and len(families) > 1 else None
-        shares = populations(self.log_weights, masks, np.random.default_rng(0), blocks=blocks) if masks else {}
+        shares = self.shares(masks)
         order = -self.weights if self.energies is None else self.energies
         rows = []
         for label, there in masks.items():
             lowest = int(np.flatnonzero(there)[np.argmin(order[there])])
-            rows.append((label, shares[label].value, shares[label].error, int(there.sum()), lowest))
+            rows.append((label, *shares[label], int(there.sum()), lowest))
         largest = max((row[1] for row in rows), default=1.0)
         made = [
             SitePopulation(
@@ -169,7 +171,12 @@ class AdsorbateEnsemble(Ensemble):
                 "adsorbates": [adsorbate_values(item) for item in self.system.adsorbates],
                 "sites": [site.label for site in self.sites.kinds],
                 "populations": [
-                    {"site": row.label, "population": row.population, "error": row.error, "free_energy_ev": row.free_energy}
+                    {
+                        "site": row.label,
+                        "population": row.population,
+                        "error": row.known_error,
+                        "free_energy_ev": row.free_energy,
+                    }
                     for row in self.populations_of_sites()
                 ],
             }

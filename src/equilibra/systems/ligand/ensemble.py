@@ -25,7 +25,6 @@ from equilibra.systems.ligand.symmetry import automorphisms
 from equilibra.systems.ligand.system import LigandSystem, ligand_system
 from equilibra.systems.ligand.validity import check
 from equilibra.systems.validity import Validity
-from equilibra.thermo.free_energy import populations
 from equilibra.units import KCAL_PER_MOL_EV, thermal_energy
 
 CLUSTER_RADIUS = 2.0
@@ -156,10 +155,7 @@ class LigandEnsemble(Ensemble):
         """The clusters of poses within `CLUSTER_RADIUS`, the most populated first; errors of populations are bootstraps over poses, or over whole populations of poses that are relatives."""
         made: list[Cluster] = []
         masks = {str(number): self._cluster_of == number for number in range(int(self._cluster_of.max(initial=-1)) + 1)}
-        families = self.populations()
-        alone = families is not None and len(families) < 2
-        units = None if alone else families
-        shares = populations(self.log_weights, masks, np.random.default_rng(0), blocks=units) if masks else {}
+        shares = self.shares(masks)
         # shares of minima are no populations of a distribution
         kt = (
             None
@@ -167,7 +163,7 @@ class LigandEnsemble(Ensemble):
             else thermal_energy(self.temperature) / KCAL_PER_MOL_EV
         )
         for number, (name, inside) in enumerate(masks.items()):
-            share, error = shares[name].value, math.nan if alone else shares[name].error
+            share, error = shares[name]
             reference = made[0].population if made else share
             free = None if kt is None or share <= 0.0 else 0.0 - kt * math.log(share / reference)
             best = int(next(i for i in self.ranking if inside[i]))

@@ -215,7 +215,7 @@ def read_provider(source: Any) -> Provider:
 
     Arguments:
         source: `none` (or None), the path of an npy or npz file or of a folder of them, two files separated by a comma, `esm:WEIGHTS` with the path of
-            weights of an ESM-2 model, or a provider.
+            weights of an ESM-2 model, `structure:PATH` with that of a known structure or a folder of them, or a provider.
 
     Raises:
         InputError: If it names no provider, or what it names cannot be read.
@@ -232,6 +232,10 @@ def read_provider(source: Any) -> Provider:
         from equilibra.systems.protein.esm import EsmProvider
 
         return EsmProvider(rest)
+    if kind == "structure":
+        from equilibra.systems.protein.known_structure import StructureProvider
+
+        return StructureProvider(rest)
     if Path(text).is_dir():
         return FolderProvider(text)
     files = [part.strip() for part in text.split(",")]
@@ -242,7 +246,7 @@ def read_provider(source: Any) -> Provider:
             return ArrayProvider(single=files[0], pair=files[1])
     raise InputError(
         f"provider: got '{text}', expected '{NO_PROVIDER}', a file that ends in {' or '.join(ARRAY_SUFFIXES)}, 'SINGLE.npy,PAIR.npy', a folder of such files, "
-        "or 'esm:WEIGHTS'"
+        "'esm:WEIGHTS', or 'structure:PATH'"
     )
 
 

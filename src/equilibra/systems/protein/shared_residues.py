@@ -8,7 +8,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from equilibra.errors import InputError
-from equilibra.systems.protein.chains import Chain
+from equilibra.systems.protein.alphabet import THREE_LETTER
+from equilibra.systems.protein.chains import Chain, Residue
+from equilibra.systems.protein.system import ProteinSystem
 
 LEAST_IDENTITY = 0.8
 """Least share of equal letters among aligned residues of what counts as one protein."""
@@ -61,6 +63,55 @@ def common_residues(
         for row, partner in zip(rows, partners, strict=True):
             row.append(partner)
     return rows, numbers
+
+
+def placed(system: ProteinSystem, chains: Sequence[Chain], where: str) -> tuple[np.ndarray, np.ndarray]:
+    """Places the residues of a structure in a protein; see `common_residues`, for which the protein is numbered as the structure is.
+
+    Arguments:
+        system: The protein, of L residues.
+        chains: The structure's chains, which may lack residues and have a few of their own.
+        where: The structure, for messages.
+
+    Returns:
+        Positions (L, 3, 3) of N, CA and C in Å, float32, zero for residues that the structure lacks, and which it has (L,).
+
+    Raises:
+        InputError: If the two are not of one protein.
+    """
+    if len(chains) != len(system.chains):
+        raise InputError(
+            f"{where}: has {len(chains)} protein chains, expected the {len(system.chains)} of '{system.name}'; name the chains to take"
+        )
+    starts = np.cumsum([0, *map(len, system.chains)])
+    own = []
+    for k, (start, sequence) in enumerate(zip(starts[:-1], system.chains, strict=True)):
+        numbers = np.asarray(system.residue_numbers[start : start + len(sequence)])
+        numbers = numbers - numbers[0] + _first_number(sequence, numbers - numbers[0], chains[k])
+        letters = zip(sequence, numbers.tolist(), strict=True)
+        name = system.chain_ids[k]
+        own.append(Chain(name, tuple(Residue(k, name, THREE_LETTER[letter], number) for letter, number in letters), numbers))
+    rows_of, _ = common_residues([own, chains], [f"the sequence of '{system.name}'", where])
+    xyz, observed = np.zeros((system.length, 3, 3), dtype=np.float32), np.zeros(system.length, dtype=bool)
+    for start, chain, ours, theirs in zip(starts[:-1], chains, *rows_of, strict=True):
+        xyz[start + ours] = chain.backbone[theirs]
+        observed[start + ours] = True
+    return xyz, observed
+
+
+def _first_number(sequence: str, steps: np.ndarray, chain: Chain) -> int:
+    """The number of a sequence's first residue with which most residues of a structure have their letter; steps (L,) are the numbers from there on."""
+    letters = np.array(list(chain.sequence))
+    full = np.full(int(steps[-1]) + 1, "")
+    full[steps] = list(sequence)
+    best, first = -1, 1
+    for start in range(int(chain.numbers[0]) - len(full) + 1, int(chain.numbers[-1]) + 1):
+        at = chain.numbers - start
+        inside = (at >= 0) & (at < len(full))
+        equal = int((full[at[inside]] == letters[inside]).sum())
+        if equal > best:
+            best, first = equal, start
+    return first
 
 
 def _pairs(first: Chain, other: Chain, name: str, other_name: str) -> tuple[np.ndarray, np.ndarray]:

@@ -12,12 +12,10 @@ import numpy as np
 
 from equilibra.data.trajectory import TrajectoryFiles
 from equilibra.errors import InputError, MissingDependencyError
-from equilibra.systems.protein.alphabet import THREE_LETTER
-from equilibra.systems.protein.chains import Chain, Residue
 from equilibra.systems.protein.data.backbones import Backbones, check_frames, merged, observed_backbones
 from equilibra.systems.protein.data.trajectory_files import trajectory_backbones
 from equilibra.systems.protein.fasta import from_sequence
-from equilibra.systems.protein.shared_residues import common_residues
+from equilibra.systems.protein.shared_residues import placed
 from equilibra.systems.protein.sources import protein_system
 from equilibra.systems.protein.structures import backbone_indices, is_structure_path, read_structure
 from equilibra.systems.protein.system import ProteinSystem
@@ -150,49 +148,8 @@ def is_atlas(folder: Path) -> bool:
 
 
 def _state(system: ProteinSystem, path: Path) -> Backbones:
-    chains = read_structure(path)
-    if len(chains) != 1:
-        raise InputError(f"'{path}': has {len(chains)} protein chains, expected the one of '{system.name}'")
-    theirs, ours = place(system, chains[0], f"'{path}'")
-    xyz = np.zeros((1, system.length, 3, 3), dtype=np.float32)
-    xyz[0, ours] = chains[0].backbone[theirs]
-    observed = np.zeros((1, system.length), dtype=bool)
-    observed[0, ours] = True
-    return observed_backbones(system, xyz, observed)
-
-
-def place(system: ProteinSystem, chain: Chain, where: str) -> tuple[np.ndarray, np.ndarray]:
-    """Finds the residues of a structure in the sequence that it is of; see `common_residues`, for which the sequence is numbered as the structure is.
-
-    Arguments:
-        system: The protein of the sequence, one chain.
-        chain: The structure's chain, which may lack residues and have a few of its own.
-        where: The structure, for messages.
-
-    Returns:
-        Positions of the common residues in the chain, and in the sequence.
-
-    Raises:
-        InputError: If the two are not of one protein.
-    """
-    names = [THREE_LETTER[letter] for letter in system.sequence]
-    numbers = np.arange(system.length) + _first_number(system.sequence, chain)
-    residues = tuple(Residue(0, "A", name, int(number)) for name, number in zip(names, numbers, strict=True))
-    rows, _ = common_residues([[Chain("A", residues, numbers)], [chain]], [f"the sequence of '{system.name}'", where])
-    return rows[1][0], rows[0][0]
-
-
-def _first_number(sequence: str, chain: Chain) -> int:
-    """The number of the sequence's first residue with which most residues of a structure have their letter."""
-    letters, full = np.array(list(chain.sequence)), np.array(list(sequence))
-    best, first = -1, 1
-    for start in range(int(chain.numbers[0]) - len(full) + 1, int(chain.numbers[-1]) + 1):
-        at = chain.numbers - start
-        inside = (at >= 0) & (at < len(full))
-        equal = int((full[at[inside]] == letters[inside]).sum())
-        if equal > best:
-            best, first = equal, start
-    return first
+    xyz, observed = placed(system, read_structure(path), f"'{path}'")
+    return observed_backbones(system, xyz[None], observed[None])
 
 
 def _protein_of(text: Any) -> Any:

@@ -1,0 +1,118 @@
+"""A known structure as the features of pairs: how far apart residues are in it, and how they are turned."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from equilibra.errors import InputError
+from equilibra.geometry.backbone import frames_from_backbone
+from equilibra.systems.protein import memory
+from equilibra.systems.protein.providers import MissingFeaturesError, sequence_key
+from equilibra.systems.protein.shared_residues import placed
+from equilibra.systems.protein.structures import STRUCTURE_SUFFIXES, is_structure_path, read_structure
+from equilibra.systems.protein.system import ProteinSystem
+
+CENTRES = np.geomspace(3.5, 70.0, 24)
+"""Distances of C-alpha atoms in Å at which the features of distance are largest; each is as wide as its neighbours are apart."""
+
+WIDTH = len(CENTRES) + 15
+"""Numbers per pair: those of the distance, the direction of each residue in the frame of the other, and the relative rotation."""
+
+_COPIES = 4  # of the numbers of all pairs, while they are made
+
+
+class StructureProvider:
+    r"""One structure of each protein that is known, a crystal's or a predictor's, for a model to start from: what structure predictors call a template.
+
+    .. math::
+        \Big[\big(e^{-(r_{ij} - c_k)^2 / 2 w_k^2}\big)_k,\; R_i^\top \hat x_{ij},\; R_j^\top \hat x_{ji},\; R_i^\top R_j\Big]
+
+    with the distances r, directions and frames R of the structure, of every pair of residues that it has, and zeros for all others. They are the same
+    wherever the structure lies and however it is turned.
+
+    Arguments:
+        source: A PDB or mmCIF file, or a folder of them: `NAME.pdb` and the like, where NAME is the protein's name or the first 16 letters of the SHA-256 of its sequence.
+
+    Raises:
+        InputError: If there is no such file or folder, or the file's suffix is not that of a structure.
+    """
+
+    name = "structure"
+
+    def __init__(self, source: str | Path) -> None:
+        self.source = Path(source)
+        if not str(source) or not self.source.exists():
+            raise InputError(
+                f"provider 'structure': no such file or folder: '{source}'; give a structure, as in 'structure:1ake.pdb', or a folder of structures"
+            )
+        if self.source.is_file() and not is_structure_path(self.source):
+            raise InputError(
+                f"provider 'structure': '{source}' is no structure; expected a file that ends in {', '.join(STRUCTURE_SUFFIXES)}"
+            )
+        self._latest: tuple[str, np.ndarray, np.ndarray] | None = None
+
+    def content(self, system: ProteinSystem) -> str:
+        """Returns the hash of the structure's backbone on the residues of a system."""
+        xyz, observed = self._placed(system)
+        return hashlib.sha256(xyz.tobytes() + observed.tobytes()).hexdigest()
+
+    def features(self, system: ProteinSystem) -> Mapping[str, Any]:
+        """Returns the features of pairs (L, L, `WIDTH`), float32.
+
+        Raises:
+            MissingFeaturesError: If the folder holds no structure of the protein.
+            InputError: If the structure cannot be read, is of another protein, or memory is too short for all pairs.
+        """
+        memory.require(
+            4 * _COPIES * WIDTH * system.length**2,
+            f"{system.name}: the features of all pairs of {system.length} residues",
+            "take a shorter chain or a machine with more memory",
+        )
+        xyz, observed = self._placed(system)
+        return {"node_extra": None, "pair_extra": pair_geometry(xyz, observed)}
+
+    def _placed(self, system: ProteinSystem) -> tuple[np.ndarray, np.ndarray]:
+        # content and features are asked one after the other: the file is read once
+        wanted = f"{system.name}/{system.text}"
+        if self._latest is None or self._latest[0] != wanted:
+            path = self._path(system)
+            self._latest = (wanted, *placed(system, read_structure(path), f"'{path}'"))
+        return self._latest[1:]
+
+    def _path(self, system: ProteinSystem) -> Path:
+        if self.source.is_file():
+            return self.source
+        stems = [system.name, sequence_key(system)[:16]]
+        for path in sorted(self.source.iterdir()):
+            if is_structure_path(path) and path.name.split(".", 1)[0] in stems:
+                return path
+        raise MissingFeaturesError(
+            f"'{self.source}' holds no structure of '{system.name}'; expected {stems[0]}.pdb or {stems[1]}.pdb (hash of the sequence), or the same in another format"
+        )
+
+
+def pair_geometry(xyz: np.ndarray, observed: np.ndarray) -> np.ndarray:
+    """Returns the features (L, L, `WIDTH`) of a backbone (L, 3, 3) in Å, zero for pairs with a residue that is not observed (L,)."""
+    rows = np.flatnonzero(observed)
+    n, ca, c = torch.from_numpy(xyz[rows].astype(np.float64)).unbind(1)
+    origins, turns = (part.numpy() for part in frames_from_backbone(n, ca, c))
+    arms = origins[None] - origins[:, None]
+    r = np.linalg.norm(arms, axis=-1)
+    seen = np.einsum("iab,ija->ijb", turns, arms / np.maximum(r, 1e-6)[..., None])
+    turned = np.einsum("iab,jac->ijbc", turns, turns).reshape(*r.shape, 9)
+    near = np.exp(-0.5 * ((r[..., None] - CENTRES) / np.gradient(CENTRES)) ** 2)
+    made = np.concatenate([near, seen, seen.transpose(1, 0, 2), turned], axis=-1).astype(np.float32)
+    if len(rows) == len(observed):
+        return made
+    whole = np.zeros((len(observed), len(observed), WIDTH), dtype=np.float32)
+    whole[np.ix_(rows, rows)] = made
+    return whole
+
+
+__all__ = ["CENTRES", "WIDTH", "StructureProvider", "pair_geometry"]

@@ -7,12 +7,13 @@ Walkers begin in conformers of distance geometry, or with `--fold` all in one st
 They are heated to `--hot` for a moment, so that they part, and settle at the temperature before frames are kept. Walkers of the two halves share nothing but the start: what differs between the halves is what dynamics of
 this length cannot tell. Langevin dynamics (BAOAB) without constraints, hydrogens of 3 u, which leaves averages over positions alone.
 
-The folder holds `topology.pdb`, `train.dcd`, and `kept-NN.dcd` for each walker that is kept out, for `protein_mini.py ensemble`. Interrupted runs begin anew.
+The folder holds `topology.pdb`, `train.dcd`, and `kept-NN.dcd` for each walker that is kept out, for `protein_mini.py ensemble`. A run that is interrupted writes the frames that it has.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -118,13 +119,16 @@ def run(args: argparse.Namespace) -> None:
         *_, walkers = stretch(walkers, length, temperature, min(10.0, length))
         print(f"{length:g} ps at {temperature:g} K: mean energy {float(walkers.u.mean()):.1f} kT", flush=True)
     frames = []
-    for number, now in enumerate(stretch(walkers, args.time, args.temperature, args.interval), start=1):
-        frames.append(now.x.numpy().astype(np.float32))
-        if number % 20 == 0:
-            print(
-                f"{number * args.interval:g} of {args.time:g} ps; mean energy {float(now.u.mean()):.1f} kT; {reduced.calls:,} energy calls",
-                flush=True,
-            )
+    with contextlib.suppress(KeyboardInterrupt):
+        for number, now in enumerate(stretch(walkers, args.time, args.temperature, args.interval), start=1):
+            frames.append(now.x.numpy().astype(np.float32))
+            if number % 10 == 0:
+                print(
+                    f"{number * args.interval:g} of {args.time:g} ps; mean energy {float(now.u.mean()):.1f} kT; {reduced.calls:,} energy calls",
+                    flush=True,
+                )
+    if not frames:
+        raise SystemExit("interrupted before the first frame: nothing is written")
     save(args.out, system, np.stack(frames, axis=1))
 
 

@@ -342,6 +342,19 @@ def test_a_model_that_cannot_be_judged_is_kept_and_said_to_be_so(go, tmp_path, m
         assert torch.equal(collected.walkers.x, proposed.walkers.x)
 
 
+def test_starting_points_are_made_where_they_are_needed(make, tmp_path):
+    asked = []
+    for _ in range(2):
+        training, _, _, start = make(tmp_path / "run")
+        training.first_round(
+            lambda start=start: (asked.append(len(start)), start)[1], identity={"kind": "test"}, progress=lambda state: None
+        )
+    assert asked == [10]
+    other, _, _, start = make(tmp_path / "other")
+    other.first_round(start, identity={"kind": "test"}, progress=lambda state: None)
+    assert torch.equal(training.buffer.rung(0)[0], other.buffer.rung(0)[0])
+
+
 def test_the_conformations_of_a_run_are_read_again(whole, tmp_path):
     folder, training, _, run, _ = whole("anneal")
     again = kept_conformations(folder, training.features, focus=training.config.focus)

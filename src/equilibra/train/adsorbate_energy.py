@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -116,9 +117,8 @@ def train_adsorbate_on_energy(
     trainings, starts, identities = [], [], []
     for number, system in enumerate(systems):
         reduced = ReducedEnergy.at(adsorbate_energy(system, energy), temperature)
-        start = starting_points(system, reduced, config, train.seed, cheap=energy == EMT)
         trainings.append(_training(system, reduced, config, train, folder / "systems" / f"{number:03d}"))
-        starts.append(start)
+        starts.append(partial(starting_points, system, reduced, config, train.seed, cheap=energy == EMT))
         identities.append({"kind": "training of an adsorbate from its energy", "system": system.digest, "potential": energy})
     training = EnergiesTraining(trainings, folder)
     training.first_round(starts, identities=identities, progress=progress)

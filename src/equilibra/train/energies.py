@@ -16,7 +16,7 @@ from equilibra.data.conformations import ConformationData
 from equilibra.data.mixed_buffers import AT_ONCE, MixedBuffers, WithKnown
 from equilibra.diffusion.objectives.choose import TrainedDenoiser
 from equilibra.errors import ConfigError
-from equilibra.train.energy import EnergyProgress, EnergyTraining, Progress, averaged_twin
+from equilibra.train.energy import EnergyProgress, EnergyTraining, Progress, Start, averaged_twin
 from equilibra.train.energy_config import ON_POLICY, EnergyConfig
 from equilibra.train.run import train_denoiser
 
@@ -74,7 +74,7 @@ class EnergiesTraining:
         """Energy calls of all systems so far."""
         return sum(one.calls for one in self.systems)
 
-    def first_round(self, starts: Sequence[Tensor], *, identities: Sequence[dict[str, Any]], progress: Progress) -> None:
+    def first_round(self, starts: Sequence[Start], *, identities: Sequence[dict[str, Any]], progress: Progress) -> None:
         """Collects the conformations of the first round of every system; arguments as for `EnergyTraining.first_round`, one for each system."""
         for number, (one, start, identity) in enumerate(zip(self.systems, starts, identities, strict=True)):
             place = {"system": number, "systems": len(self.systems)}

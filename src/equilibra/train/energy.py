@@ -102,6 +102,9 @@ def unjudged_words(last: Sequence[Mapping[str, Any]]) -> str:
 
 Progress = Callable[[EnergyProgress], None]
 
+Start = Tensor | Callable[[], Tensor]
+"""Conformations to start from, or what makes them."""
+
 
 @dataclass(frozen=True, eq=False)
 class EnergyRun:
@@ -178,11 +181,12 @@ class EnergyTraining:
         """Energy calls of the run so far; what an interrupted run did twice counts once."""
         return self._calls + self.reduced.calls - self._mark
 
-    def first_round(self, start: Tensor, *, identity: Mapping[str, Any], progress: Progress) -> None:
+    def first_round(self, start: Start, *, identity: Mapping[str, Any], progress: Progress) -> None:
         """Collects the conformations of the first round, which also give the data scale of a process; claims the folder.
 
         Arguments:
-            start: Conformations (m, items, axes) to start from, on every rung. The energy calls that made them count as calls of the run.
+            start: Conformations (m, items, axes) to start from, on every rung, or what makes them, asked only where they are needed. The energy calls that
+                made them count as calls of the run.
             identity: What defines the run besides its configurations; JSON values.
             progress: Told how far it is.
 
@@ -198,7 +202,8 @@ class EnergyTraining:
         if not self.files.collected(0):
             progress(self._progress(0, "collecting"))
             generator = generator_for(self.train.seed, COLLECT_STREAM, 0)
-            state = self.engine.start(start.to(self.dtype), generator=generator)
+            first = start() if callable(start) else start
+            state = self.engine.start(first.to(self.dtype), generator=generator)
             state = self.engine.burn_in(state, sweeps=self.config.burn_in, generator=generator)
             self._collect(0, state, generator)
         self._read(0)

@@ -17,6 +17,7 @@ from equilibra.systems.adsorbate.energy import adsorbate_energy, whole_atoms
 from equilibra.systems.adsorbate.ensemble import AdsorbateEnsemble
 from equilibra.systems.adsorbate.system import AdsorbateSystem
 from equilibra.systems.adsorbate.whole import whole_molecules
+from equilibra.systems.ensemble import WALKERS
 
 
 def on_platinum(adsorbate="O", size=(2, 2, 3)):
@@ -105,6 +106,23 @@ def test_sites_are_those_of_ase(site):
     x = slab.positions[-1:]
     images = np.stack([x, x + slab.cell[0] - 2 * slab.cell[1]])
     assert AdsorbateEnsemble(system=system, positions=images).site_labels == [site, site]
+
+
+def test_nothing_is_known_of_the_error_of_one_chain():
+    slab = fcc111("Pt", (2, 2, 3), vacuum=10.0)
+    system = AdsorbateSystem.of(slab, "O")
+    top = slab.positions[-1]
+    hollow = top + (slab.positions[-2] - top + slab.positions[-3] - top) / 3.0
+    x = np.stack([top, hollow, hollow, top, hollow, hollow])[:, None] + np.array([0.0, 0.0, 1.3])
+    errors = {}
+    for name, blocks in {"one chain": [0] * 6, "three chains": [0, 0, 1, 1, 2, 2]}.items():
+        made = AdsorbateEnsemble(system=system, positions=x, blocks=np.array(blocks), provenance={"kind": WALKERS})
+        first, second = made.populations_of_sites()
+        assert (first.population, second.population) == pytest.approx((2 / 3, 1 / 3))
+        assert made.descriptor()["adsorbate"]["populations"][0]["error"] == first.known_error
+        errors[name] = first.known_error
+    assert errors["one chain"] is None
+    assert errors["three chains"] > 0.0
 
 
 def test_molecules_are_put_together_in_the_cell():

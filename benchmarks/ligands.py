@@ -347,12 +347,13 @@ def distribution(
 
 FOUND = {
     "several chains": r"residues in (?:[2-9]|\d\d+) chains",
-    "waters": r"\d+ waters",
+    "waters": r"\d+ waters?",
     "metals": r"metals kept",
     "other molecules": r"other molecules kept",
     "alternate locations": r"alternate locations",
     "insertion codes": r"insertion codes",
-    "residues that lack atoms": r"lacks? atoms",
+    "residues that lack atoms": r"residues? lacks? atoms",
+    "gaps": r"chain breaks?",
     "no hydrogens": r"has no hydrogens",
 }
 """What files of receptors hold, as it is told of them."""

@@ -188,8 +188,8 @@ def test_types_without_hydrogens_come_from_names(pocket, tmp_path):
 
 
 ATOMS = """\
-HETATM    1  C1  GOL A   1       0.000   0.000   0.000  1.00  0.00           C
-HETATM    2  O1  GOL A   1       1.430   0.000   0.000  1.00  0.00           O
+HETATM    1  C1  LIG A   1       0.000   0.000   0.000  1.00  0.00           C
+HETATM    2  N1  LIG A   1       1.430   0.000   0.000  1.00  0.00           N
 """
 
 
@@ -205,15 +205,15 @@ def test_a_cofactor_without_hydrogens_is_refused_only_near_the_ligand(tmp_path):
     protein = "ATOM      3  CA  GLY A   2      30.000   0.000   0.000  1.00  0.00           C\n"
     receptor = read_receptor(written(tmp_path, ATOMS + protein))
     assert receptor.types == ("C_P", "", "C_H")
-    with pytest.raises(InputError, match=r"whether A:GOL1:O1, near the ligand, carry hydrogens"):
+    with pytest.raises(InputError, match=r"whether A:LIG1:N1, near the ligand, carry hydrogens"):
         DockingEnergy(receptor, docking_ligand(mol), Box((0.0, 0.0, 5.0), (8.0, 8.0, 8.0)))
     far = DockingEnergy(receptor, docking_ligand(mol), Box((34.0, 0.0, 0.0), (8.0, 8.0, 8.0)))
     x = ligand_positions(mol) + torch.tensor([36.0, 0.0, 0.0])
     assert float(far.score(x).inter) < 0
     # in a file with hydrogens their absence is meant
     hydrogen = "ATOM      4  HA2 GLY A   2      30.000   1.090   0.000  1.00  0.00           H\n"
-    assert read_receptor(written(tmp_path, ATOMS + protein + hydrogen)).types == ("C_P", "O_A", "C_H")
-    with pytest.raises(InputError, match="A:GOL1:O1 has no hydrogen"):
+    assert read_receptor(written(tmp_path, ATOMS + protein + hydrogen)).types == ("C_P", "N_A", "C_H")
+    with pytest.raises(InputError, match="A:LIG1:N1 has no hydrogen"):
         receptor_pdbqt(receptor)
 
 
@@ -290,7 +290,11 @@ def test_pdbqt_has_polar_hydrogens_and_columns(pocket):
             "receptor.pdb",
             r"no type for A:UNK1:XX \(As\)",
         ),
-        ("HETATM    1 XX   UNK A   1       0.000   0.000   0.000  1.00  0.00          Q9\n", "receptor.pdb", "element symbols"),
+        (
+            "HETATM    1 XX   UNK A   1       0.000   0.000   0.000  1.00  0.00          Q9\n",
+            "receptor.pdb",
+            "line 1: got the element symbol 'Q9'",
+        ),
         ("data_x\n", "receptor.cif", "cannot be read as mmCIF"),
         ("", "receptor.mol2", "expected a file that ends in .pdb"),
     ],

@@ -126,7 +126,7 @@ def test_what_is_in_a_receptors_file_is_kept_or_left_out_and_said(tmp_path):
     words = " | ".join((*ready.notes, *ready.warnings))
     for part in (
         "chain",
-        "1 waters, left out",
+        "1 water, left out",
         "metals kept: 1 Zn",
         "B:LIG501",
         "1 residue with alternate locations",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from equilibra.energies.docking.covalent import covalent_neighbours
 from equilibra.energies.docking.receptor import Receptor
+from equilibra.energies.docking.structure_records import pdb_number
 from equilibra.errors import InputError
 
 _POLAR = frozenset(("N", "O", "S"))
@@ -38,12 +39,6 @@ def receptor_pdbqt(receptor: Receptor) -> str:
             x, y, z = atoms.positions[i]
             lines.append(
                 f"ATOM  {(len(lines) + 1) % 100000:5d} {atoms.names[i][:4]:<4s} {residue.name[:3]:>3s} {residue.chain[:1] or ' '}"
-                f"{_number(residue.number)}   {x:8.3f}{y:8.3f}{z:8.3f}  1.00  0.00    {0.0:6.3f} {kind:<2s}"
+                f"{pdb_number(residue.number)}   {x:8.3f}{y:8.3f}{z:8.3f}  1.00  0.00    {0.0:6.3f} {kind:<2s}"
             )
     return "\n".join(lines) + "\n"
-
-
-def _number(number: str) -> str:
-    """Returns residue number and insertion code in their five columns."""
-    digits = number.rstrip("ABCDEFGHIJKLMNOPQRSTUVWXYZ")
-    return f"{digits[-4:]:>4s}{number[len(digits) :][:1] or ' '}"

@@ -5,26 +5,22 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from equilibra.energies.docking.atom_types import METALS, check_elements, xscore_type
 from equilibra.energies.docking.covalent import covalent_neighbours
+from equilibra.energies.docking.residue_names import HISTIDINES, NUCLEOTIDES, RESIDUES, WATERS
 from equilibra.energies.docking.structure_file import StructureAtoms, read_structure_atoms
 from equilibra.errors import InputError
 
-WATERS = frozenset(("HOH", "WAT", "H2O", "DOD", "SOL", "SPC", "TIP", "TIP3", "TIP4", "OPC"))
-"""Names of water residues."""
-
-_HISTIDINES = frozenset(("HIS", "HID", "HIE", "HIP", "HSD", "HSE", "HSP"))
-RESIDUES = _HISTIDINES | {
-    "ALA", "ARG", "ASN", "ASP", "CYS", "CYX", "GLN", "GLU", "GLY", "ILE", "LEU", "LYS", "MET", "MSE", "PHE", "PRO", "SER", "THR", "TRP", "TYR", "VAL",
-    "ACE", "NME", "NH2", "SEP", "TPO", "PTR",
-}  # fmt: skip
-"""Names of residues of proteins whose atoms are typed by name."""
-
 _HYDROXYLS = {("SER", "OG"), ("THR", "OG1"), ("TYR", "OH")}
+_BASE_DONORS = {"A": ("N6",), "G": ("N1", "N2"), "C": ("N4",), "U": ("N3",), "T": ("N3",), "I": ("N1",)}
+_BASE_ACCEPTORS = {"A": ("N1", "N3", "N7"), "G": ("N3", "N7"), "C": ("N3",), "I": ("N3", "N7")}
 _TAUTOMERS = ("ND1", "NE2")
+_CARBONYL, _HYDROXYL = 1.29, 1.32
+"""Bonds of oxygen and carbon in Å that are shorter, or longer: of a carbonyl, and of an alcohol or phenol."""
 _PLANAR = 3
 """Neighbours of a carbon in the plane of a double bond."""
 
@@ -54,9 +50,9 @@ def read_receptor(path: str | Path, *, waters: bool = True) -> Receptor:
     """Reads and types a receptor: everything in the file is part of it, also ions, cofactors and ligands.
 
     Donors are nitrogen and oxygen with hydrogens, acceptors are oxygen, and nitrogen with at most two neighbours and that of amines. Bonds are found from distances. Residues of
-    proteins without any hydrogen, and waters, are typed by their names instead: neutral termini excepted, as at pH 7, but both nitrogens of histidine donate and
-    accept, since nothing tells which of them carries the hydrogen. Nitrogen and oxygen of other residues without hydrogens have a type only if other residues of
-    the file have hydrogens: the energy refuses them where they are near the ligand.
+    proteins and nucleotides without any hydrogen, and waters, are typed by their names instead: neutral termini excepted, as at pH 7, but both nitrogens of histidine donate and
+    accept, since nothing tells which of them carries the hydrogen. In other residues of a file without hydrogens oxygen is typed by its bonds and their lengths; most of
+    their nitrogen has no type: the energy refuses it where it is near the ligand.
 
     Arguments:
         path: PDB or mmCIF file (also gzipped). Its first model is read, and of alternate locations the one with the highest occupancy.
@@ -93,8 +89,10 @@ def type_receptor(atoms: StructureAtoms) -> Receptor:
             types.append("O_DA")
         elif residue.name in RESIDUES:
             types.append(_type_by_name(atoms.elements[i], residue.name, atoms.names[i]))
+        elif residue.name in NUCLEOTIDES:
+            types.append(_type_in_nucleotide(atoms.elements[i], residue.name[-1], atoms.names[i], len(neighbours[i])))
         else:
-            types.append(_type_by_bonds(atoms, i, neighbours) if protonated else "")
+            types.append((_type_by_bonds if protonated else _type_by_lengths)(atoms, i, neighbours))
     return Receptor(atoms, torch.tensor(heavy), tuple(types), torch.from_numpy(atoms.positions[heavy]))
 
 
@@ -117,10 +115,43 @@ def _has_lone_pair(atoms: StructureAtoms, nitrogen: int, neighbours: list[list[i
     return not any(atoms.elements[j] == "C" and len(neighbours[j]) == _PLANAR for j in around)
 
 
+def _type_by_lengths(atoms: StructureAtoms, atom: int, neighbours: list[list[int]]) -> str:
+    """Returns the type of nitrogen or oxygen in a molecule without hydrogens if the heavy atoms around it tell whether it has any, as at pH 7; else an empty text.
+
+    Oxygen is told by its neighbours: bridges and acids have none at pH 7, carbonyls are shorter than alcohols and phenols (about 1.22, 1.43 and 1.36 Å: F. H. Allen et al.,
+    J. Chem. Soc. Perkin Trans. 2, S1, 1987). Of nitrogen only that of a peptide bond is told, and that with two neighbours and a metal, as in haem.
+    """
+    around = [j for j in neighbours[atom] if atoms.elements[j] not in METALS]
+    if atoms.elements[atom] == "N":
+        names = {(atoms.names[j], atoms.residues[j] == atoms.residues[atom]) for j in around}
+        if atoms.names[atom] == "N" and names == {("CA", True), ("C", False)}:
+            return "N_D"
+        return _type_by_bonds(atoms, atom, neighbours) if 2 <= len(around) < len(neighbours[atom]) else ""
+    if len(around) != 1:
+        return "O_A" if around else ""
+    (other,) = around
+    if atoms.elements[other] != "C":
+        return "O_A"
+    ends = [j for j in neighbours[other] if atoms.elements[j] == "O" and len(neighbours[j]) == 1]
+    lengths = [float(np.linalg.norm(atoms.positions[j] - atoms.positions[other])) for j in (atom, *ends)]
+    if lengths[0] < _CARBONYL or (len(ends) > 1 and max(lengths) < _HYDROXYL):
+        return "O_A"
+    return "O_DA" if lengths[0] > _HYDROXYL else ""
+
+
 def _type_by_name(element: str, residue: str, atom: str) -> str:
     """Returns the type of nitrogen or oxygen in a residue of a protein without hydrogens."""
     if element == "O":
         return "O_DA" if (residue, atom) in _HYDROXYLS else "O_A"
-    if residue in _HISTIDINES and atom in _TAUTOMERS:
+    if residue in HISTIDINES and atom in _TAUTOMERS:
         return "N_DA"
     return "N_P" if residue == "PRO" and atom == "N" else "N_D"
+
+
+def _type_in_nucleotide(element: str, base: str, atom: str, neighbours: int) -> str:
+    """Returns the type of nitrogen or oxygen in a nucleotide without hydrogens; phosphates are charged, sugars have hydroxyls where nothing follows."""
+    name = atom.replace("*", "'")
+    if element == "O":
+        return "O_DA" if name == "O2'" or (name in ("O3'", "O5'") and neighbours == 1) else "O_A"
+    donor, acceptor = name in _BASE_DONORS[base], name in _BASE_ACCEPTORS.get(base, ())
+    return "N_D" if donor else "N_A" if acceptor else "N_P"

@@ -13,7 +13,8 @@ import torch
 
 from equilibra.energies.docking.atom_types import METALS, XSCORE_TYPES
 from equilibra.energies.docking.ligand import docking_ligand
-from equilibra.energies.docking.receptor import WATERS, Receptor
+from equilibra.energies.docking.receptor import Receptor
+from equilibra.energies.docking.residue_names import WATERS
 from equilibra.state import Features
 from equilibra.systems import chemical_graph
 from equilibra.systems.ligand.receptor import HEAVY_ATOMS

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import string
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import torch
 from equilibra.atomic import atomic_path, read_arrays, write_arrays, write_text
 from equilibra.energies.docking.receptor import Receptor, type_receptor
 from equilibra.energies.docking.structure_file import Residue, StructureAtoms
+from equilibra.energies.docking.structure_records import pdb_number
 from equilibra.errors import InputError
 from equilibra.systems.files import Frames, check_frames
 
@@ -127,26 +129,41 @@ def read_receptor_arrays(path: Path) -> Receptor:
 
 
 def receptor_pdb(receptor: Receptor, near: torch.Tensor | None = None, within: float = np.inf) -> str:
-    """Returns a receptor as PDB text; with places (points, 3) only the residues with an atom within a distance of one of them, in Å."""
+    """Returns a receptor as PDB text; with places (points, 3) only the residues with an atom within a distance of one of them, in Å.
+
+    Names of chains with more than one letter get a letter that is free, which remarks at the start tell; residue numbers beyond 9999 are hybrid-36.
+    """
     atoms = receptor.atoms
     chosen = set(atoms.residues)
     if near is not None:
         close = (torch.cdist(torch.from_numpy(atoms.positions), near.double()) <= within).any(1).tolist()
         chosen = {residue for residue, keep in zip(atoms.residues, close, strict=True) if keep}
-    lines: list[str] = []
+    chains = _chain_letters([residue.chain for residue in dict.fromkeys(atoms.residues)])
+    lines = [f"REMARK   1 CHAIN {chain} IS WRITTEN AS {letter}" for chain, letter in chains.items() if len(chain) > 1]
+    serial = 0
     for i, residue in enumerate(atoms.residues):
         if residue in chosen:
+            serial += 1
             name = atoms.names[i][:4]
             name = f" {name:<3s}" if len(name) < 4 and len(atoms.elements[i]) == 1 else f"{name:<4s}"
-            number = residue.number.rstrip("ABCDEFGHIJKLMNOPQRSTUVWXYZ")
-            code = residue.number[len(number) :][:1] or " "
+            kind = f"{residue.name:>3s} " if len(residue.name) <= 3 else residue.name[:4]
             x, y, z = atoms.positions[i]
             record = "ATOM  " if residue.name in _STANDARD else "HETATM"
             lines.append(
-                f"{record}{(len(lines) + 1) % 100000:5d} {name} {residue.name[:3]:>3s} {residue.chain[:1] or ' '}{number[-4:]:>4s}{code}   "
+                f"{record}{serial % 100000:5d} {name} {kind}{chains[residue.chain] or ' '}{pdb_number(residue.number)}   "
                 f"{x:8.3f}{y:8.3f}{z:8.3f}  1.00  0.00          {atoms.elements[i].upper():>2s}"
             )
     return "\n".join([*lines, "END", ""])
+
+
+def _chain_letters(chains: list[str]) -> dict[str, str]:
+    """Returns one letter for each chain; where they run out, chains share them, and are told apart again by the repeated numbers of their residues."""
+    names = list(dict.fromkeys(chains))
+    free = [letter for letter in string.ascii_uppercase + string.ascii_lowercase + string.digits if letter not in names]
+    letters = {name: name for name in names if len(name) < 2}
+    long = [name for name in names if len(name) > 1]
+    spare = free or list(string.ascii_uppercase)
+    return letters | {name: spare[place % len(spare)] for place, name in enumerate(long)}
 
 
 _STANDARD = frozenset(

@@ -12,20 +12,23 @@ from typing import Any
 
 import numpy as np
 
+from equilibra.energies.docking.box import Box
 from equilibra.energies.docking.structure_file import Residue, read_structure_atoms
 from equilibra.errors import InputError
-from equilibra.systems.ligand.pocket import box_of
-from equilibra.systems.ligand.receptor import ReceptorFile, other_molecules
+from equilibra.systems.ligand.pocket import REACH, box_of, pocket_atoms
+from equilibra.systems.ligand.receptor import PreparedReceptor, ReceptorFile
+from equilibra.systems.ligand.residues import other_molecules
 from equilibra.systems.ligand.sources import FILE_SUFFIXES, LigandRecord, prepare_ligand, read_ligands
 from equilibra.systems.ligand.symmetry import corresponding
 from equilibra.systems.ligand.system import CONFORMERS, LigandSystem, ligand_system
 
+_SHOWN = 12
 OnError = Callable[[InputError], object]
 
 COLUMNS = ("receptor", "ligand", "name", "ref_ligand", "center_x", "center_y", "center_z", "size", "residues")
 """Columns of a table of complexes; the first two are needed. Paths are relative to the table."""
 
-_STRUCTURES = (".pdb", ".ent", ".cif", ".mmcif", ".pdb.gz", ".cif.gz")
+_STRUCTURES = tuple(suffix + packed for suffix in (".pdb", ".ent", ".cif", ".mmcif") for packed in ("", ".gz"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,7 +108,7 @@ def ligand_systems(source: Any, *, on_error: OnError | None = None) -> list[Liga
 
 def _systems(given: LigandInput, receptor_of: Callable[[str], ReceptorFile], on_error: OnError) -> list[LigandSystem]:
     try:
-        reference, removed = _reference(given)
+        reference, removed, told = _reference(given, receptor_of)
         records = read_ligands(given.ligand)
     except InputError as error:
         on_error(error if given.name is None else InputError(f"{given.name}: {error}"))
@@ -115,7 +118,8 @@ def _systems(given: LigandInput, receptor_of: Callable[[str], ReceptorFile], on_
         try:
             if isinstance(record, InputError):
                 raise record
-            made.append(_system(given, record, reference, removed, receptor_of(str(given.receptor)), alone=len(records) == 1))
+            receptor = receptor_of(str(given.receptor))
+            made.append(_system(given, record, reference, removed, receptor, told, alone=len(records) == 1))
         except InputError as error:
             where = given.name if given.name is not None else Path(given.receptor).name
             on_error(error if len(records) == 1 and given.name is None else InputError(f"{where}: {error}"))
@@ -128,6 +132,7 @@ def _system(
     reference: Any | None,
     removed: Sequence[Residue],
     receptor: ReceptorFile,
+    told: Sequence[str],
     *,
     alone: bool,
 ) -> LigandSystem:
@@ -143,7 +148,11 @@ def _system(
             )
         place = own[heavy]
     ready = receptor.without(waters=given.waters, in_place_of=place, removed=removed)
-    box = box_of(ready.receptor, reference=place, centre=given.centre, size=given.size, residues=given.residues)
+    try:
+        box = box_of(ready.receptor, reference=place, centre=given.centre, size=given.size, residues=given.residues)
+        pocket_atoms(ready.receptor, box)
+    except InputError as error:
+        raise InputError(f"'{given.receptor}': {error}") from error
     pose, notes = _pose(record, reference, own, heavy, box)
     if given.keep_geometry and own is None:
         raise InputError(f"{record.name}: --keep-geometry needs a ligand with 3-D coordinates")
@@ -155,9 +164,22 @@ def _system(
         geometries=own[None] if given.keep_geometry and own is not None else None,
         n_conformers=given.conformers,
         pose=pose,
-        notes=(*ready.notes, *notes),
-        warnings=(*ready.warnings, *record.warnings),
+        notes=(*ready.notes, *told, *notes),
+        warnings=(*ready.warnings, *_incomplete(ready, box), *record.warnings),
     )
+
+
+def _incomplete(ready: PreparedReceptor, box: Box) -> list[str]:
+    """Says which residues about the pocket lack something; those far away hardly matter."""
+    low, high = (corner.numpy() for corner in box.corners)
+    x = ready.receptor.atoms.positions
+    near: list[bool] = np.all((x > low - REACH) & (x < high + REACH), axis=1).tolist()
+    found = dict.fromkeys(
+        residue
+        for residue, here in zip(ready.receptor.atoms.residues, near, strict=True)
+        if here and residue in ready.incomplete
+    )
+    return [f"residues about the pocket that lack atoms or are at a break: {', '.join(map(str, found))}"] if found else []
 
 
 def _pose(
@@ -179,10 +201,10 @@ def _pose(
     return None, []
 
 
-def _reference(given: LigandInput) -> tuple[Any | None, list[Residue]]:
-    """Returns the reference ligand, as an RDKit molecule or as positions of heavy atoms (atoms, 3), and the residues of the receptor's file that it is."""
+def _reference(given: LigandInput, receptor_of: Callable[[str], ReceptorFile]) -> tuple[Any | None, list[Residue], list[str]]:
+    """Returns the reference ligand, as an RDKit molecule or as positions of heavy atoms (atoms, 3), the residues of the receptor's file that it is, and what is to be said."""
     if given.reference is None:
-        return None, []
+        return None, [], []
     text = str(given.reference)
     path = Path(text)
     if path.suffix.lower() in FILE_SUFFIXES and path.suffix.lower() != ".smi":
@@ -191,20 +213,25 @@ def _reference(given: LigandInput) -> tuple[Any | None, list[Residue]]:
             raise InputError(f"--ref-ligand: {record}")
         if not record.placed:
             raise InputError(f"--ref-ligand: '{path}' has no 3-D coordinates; expected a ligand in its place")
-        return record.mol, []
+        return record.mol, [], []
     if text.lower().endswith(_STRUCTURES):
         atoms = read_structure_atoms(path)
-        return _rdkit_ligand(path) or atoms.positions[[element != "H" for element in atoms.elements]], []
-    atoms = read_structure_atoms(given.receptor)
+        return _rdkit_ligand(path) or atoms.positions[[element != "H" for element in atoms.elements]], [], []
+    atoms = receptor_of(str(given.receptor)).atoms
     others = other_molecules(atoms)
-    chosen = [residue for residue in others if text in (residue.name, f"{residue.name}{residue.number}", str(residue))][:1]
-    if not chosen:
-        known = ", ".join(map(str, others)) or "none"
+    found = [residue for residue in others if text in (residue.name, f"{residue.name}{residue.number}", str(residue))]
+    if not found:
+        known = ", ".join(map(str, others[:_SHOWN])) or "none"
+        known += f" and {len(others) - _SHOWN} more" if len(others) > _SHOWN else ""
         raise InputError(
-            f"--ref-ligand: '{text}' is neither a file nor a molecule of '{given.receptor}', whose molecules besides protein, water and metals are: {known}"
+            f"--ref-ligand: '{text}' is neither a file nor a molecule of '{given.receptor}', whose molecules besides protein, nucleic acids, water and ions are: {known}"
         )
-    rows = [i for i, residue in enumerate(atoms.residues) if residue == chosen[0] and atoms.elements[i] != "H"]
-    return atoms.positions[rows], chosen
+    chosen, *further = found
+    rows = [i for i, residue in enumerate(atoms.residues) if residue == chosen and atoms.elements[i] != "H"]
+    notes = [f"the reference ligand is {chosen}"]
+    if further:
+        notes[0] += f", the first '{text}' of {len(further) + 1}; name another in full, such as {further[0]}"
+    return atoms.positions[rows], [chosen], notes
 
 
 def _rdkit_ligand(path: Path) -> Any | None:

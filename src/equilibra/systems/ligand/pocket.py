@@ -33,7 +33,7 @@ def box_of_residues(receptor: Receptor, names: Sequence[str]) -> Box:
     """Returns the box around residues, such as `A:57`, `A:HIS57` or `57`.
 
     Raises:
-        InputError: If a name cannot be read, or the receptor has no such residue.
+        InputError: If a name cannot be read, the receptor has no such residue, or several chains have one of a name without a chain.
     """
     chosen: list[int] = []
     for text in names:
@@ -49,6 +49,11 @@ def box_of_residues(receptor: Receptor, names: Sequence[str]) -> Box:
             raise InputError(
                 f"--residues: the receptor has no residue '{text.strip()}'; its chains are "
                 f"{', '.join(dict.fromkeys(residue.chain or '-' for residue in receptor.atoms.residues))}"
+            )
+        chains = dict.fromkeys(receptor.atoms.residues[int(receptor.heavy[place])].chain for place in rows)
+        if len(chains) > 1:
+            raise InputError(
+                f"--residues: '{text.strip()}' is in the chains {', '.join(chain or '-' for chain in chains)}; name one of them, such as {next(iter(chains))}:{text.strip()}"
             )
         chosen += rows
     return Box.around(receptor.positions[chosen], margin=0.0 if len(chosen) > _FEWEST else MARGIN)

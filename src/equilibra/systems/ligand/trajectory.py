@@ -17,7 +17,8 @@ import torch
 
 from equilibra.data.some_atoms import SMALLEST_CELL, first_frame, read_atoms
 from equilibra.data.trajectory import TrajectoryFiles
-from equilibra.energies.docking.receptor import WATERS, type_receptor
+from equilibra.energies.docking.receptor import type_receptor
+from equilibra.energies.docking.residue_names import WATERS
 from equilibra.energies.docking.structure_file import read_structure_atoms
 from equilibra.errors import InputError
 from equilibra.geometry.periodic import minimum_image_vector
@@ -27,7 +28,7 @@ from equilibra.systems.bond_perception import perceived_bond_orders
 from equilibra.systems.ligand.files import receptor_pdb, sdf_records
 from equilibra.systems.ligand.inputs import LigandInput, ligand_systems
 from equilibra.systems.ligand.poses import fitted_poses
-from equilibra.systems.ligand.receptor import is_protein
+from equilibra.systems.ligand.residues import is_protein
 from equilibra.systems.ligand.sources import prepare_ligand, read_ligands
 from equilibra.systems.ligand.symmetry import corresponding
 from equilibra.systems.ligand.system import LigandSystem

@@ -6,7 +6,7 @@
 For each target the model is sampled by itself, guided with weights (sequential Monte Carlo), guided without them, and guided without the gradient of the cell; with --label, it is asked for
 its label instead of being guided. A structure is a hit if the judge's gap is within the tolerance of the target; one that the judge cannot evaluate is a miss. A gap of zero
 is asked for as one of at most zero, since signed gaps of metals are negative, and judges that report those as zero. Finished runs in the folder are not done again. Weighted shares count each structure by its
-weight. Structures are unique and novel as `equilibra evaluate` has it.
+weight. With --relax structures are judged after a relaxation. Structures are unique and novel as `equilibra evaluate` has it.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -24,10 +25,14 @@ from equilibra.guidance.targets import Range, Target, Value
 from equilibra.nn.crystal import CELL
 from equilibra.sampling.choose import SamplerConfig
 from equilibra.state import State
+from equilibra.systems.crystal.data.read import read_structures
 from equilibra.systems.crystal.ensemble import CrystalEnsemble
+from equilibra.systems.crystal.files import write_table
 from equilibra.systems.crystal.judge import judge
 from equilibra.systems.crystal.load import load_crystals
 from equilibra.systems.crystal.properties import crystal_properties
+from equilibra.systems.crystal.relax import relax
+from equilibra.systems.crystal.structures import Structure
 from equilibra.systems.crystal.system import CrystalSystem
 from equilibra.systems.model import Model, load
 
@@ -77,13 +82,23 @@ def drawn(model: Model, prop: Property, target: float, way: str, options: argpar
     return ensemble
 
 
-def judged(ensemble: CrystalEnsemble, name: str, folder: Path) -> np.ndarray:
+def relaxed(ensemble: CrystalEnsemble, name: str | None, folder: Path) -> list[Structure]:
+    """Returns the structures as they were drawn, or relaxed by a calculator, which are kept beside them."""
+    if name is None:
+        return ensemble.structures()
+    file = folder / f"relaxed-{name}.csv"
+    if not file.is_file():
+        write_table(file, relax(ensemble.structures(), name).structures)
+    return read_structures(file)
+
+
+def judged(structures: Sequence[Structure], name: str, folder: Path, relaxer: str | None) -> np.ndarray:
     """Returns the judge's gaps, metals as zero, which are kept beside the structures: they take long."""
-    file = folder / f"judge-{name.replace(':', '-')}.json"
+    file = folder / f"judge-{name.replace(':', '-')}{'' if relaxer is None else f'-{relaxer}'}.json"
     if file.is_file():
         found = np.array(json.loads(file.read_text()), dtype=np.float64)
     else:
-        found = judge(ensemble.structures(), name)
+        found = judge(structures, name)
         file.write_text(json.dumps([None if value != value else value for value in found.tolist()]))
     return np.maximum(found, 0.0)
 
@@ -103,6 +118,9 @@ def main() -> None:
     )
     parser.add_argument("-n", type=int, default=200, help="valid structures of each row")
     parser.add_argument("--population", type=int, default=100, help="structures of a population")
+    parser.add_argument(
+        "--relax", metavar="CALCULATOR", help="relax atoms and cells before they are judged, such as tight-binding"
+    )
     parser.add_argument("--steps", type=int, default=None, help="noise levels; by default the model's")
     parser.add_argument("--training", type=Path, help="structures of the training, to tell which are novel")
     parser.add_argument("--seed", type=int, default=0)
@@ -112,22 +130,24 @@ def main() -> None:
     prop = crystal_properties(CrystalSystem.of_formula(options.formula))["band-gap:megnet"](options.guide)
     known = None if options.training is None else load_crystals(options.training).structures
     by = f"label {options.label}, strength {options.strength:g}" if options.label else f"guide {prop.name}"
-    print(f"{options.n} structures of {options.formula} a row, {by}, seed {options.seed}")
+    how = "as drawn" if options.relax is None else f"relaxed by {options.relax}"
+    print(f"{options.n} structures of {options.formula} a row, {by}, {how}, seed {options.seed}")
     heads = [f"{head} by {name}" for name in options.judge for head in ("hits", "weighted", "uplift")]
     heads = ["target (eV)", "way", *heads, "valid", "unique", "novel", "ESS"]
     print("| " + " | ".join(heads) + " |\n|" + "---|" * len(heads))
     for target in options.targets:
         rates: dict[str, float] = {}
         for way in (ALONE, LABEL) if options.label else options.ways:
-            ensemble = drawn(model, prop, target, way, options)
+            ensemble, folder = drawn(model, prop, target, way, options), folder_of(way, target, options)
+            structures = relaxed(ensemble, options.relax, folder)
             row = [f"{target:g}", way]
             for name in options.judge:
-                hit = np.abs(judged(ensemble, name, folder_of(way, target, options)) - target) <= options.tolerance
+                hit = np.abs(judged(structures, name, folder, options.relax) - target) <= options.tolerance
                 rate = rates.setdefault(name, float(hit.mean()))
                 uplift = "-" if rate == 0.0 else f"{hit.mean() / rate:.1f}"
                 row += [f"{100 * hit.mean():.0f} %", f"{100 * (ensemble.weights @ hit):.0f} %", uplift]
             _, passed, total = ensemble.validity_table()[-1]
-            found = originality(ensemble.structures(), known)
+            found = originality(structures, known)
             guidance = ensemble.provenance.get("guidance", {})
             row += [f"{100 * passed / total:.1f} %", f"{100 * found.unique:.0f} %"]
             row += ["-" if known is None else f"{100 * found.novel:.0f} %"]

@@ -4,7 +4,8 @@ r"""The figures of proteins in docs/results.md: unseen chains, one protein again
     python benchmarks/protein_mini.py blocks trp_cage.xtc --topology trp_cage.pdb -o data/trp-cage
     python benchmarks/protein_mini.py unseen MODEL data/ -n 20
     python benchmarks/protein_mini.py ensemble MODEL data/trp-cage -n 1000
-    python benchmarks/protein_mini.py states MODEL multiconf_benchmark_0.1/domainmotion -n 1000
+    python benchmarks/protein_mini.py states MODEL multiconf_benchmark_0.1/domainmotion -n 1000 --features structure:known/
+    python benchmarks/protein_mini.py path adk-path/path.csv --plot adk-path.png
 
 `split` keeps a tenth of the chains out, by clusters of like sequences; `blocks` keeps out the last contiguous part of a trajectory, since random frames of one trajectory share its slow motions.
 Training is `equilibra train protein` and `equilibra fine-tune` on what they write.
@@ -13,6 +14,7 @@ Training is `equilibra train protein` and `equilibra fine-tune` on what they wri
 from __future__ import annotations
 
 import argparse
+import csv
 import shutil
 import time
 from collections.abc import Sequence
@@ -38,7 +40,7 @@ from equilibra.systems.protein.data.backbones import Backbones
 from equilibra.systems.protein.data.read import backbones_of
 from equilibra.systems.protein.ensemble import ProteinEnsemble
 from equilibra.systems.protein.frames import written_atoms
-from equilibra.systems.protein.providers import read_provider
+from equilibra.systems.protein.providers import condition, read_provider
 from equilibra.systems.protein.sources import protein_system
 from equilibra.systems.protein.system import ProteinSystem
 
@@ -140,17 +142,18 @@ def ensemble(
         )
 
 
-def states(model: Model, folder: Path, *, n: int, seed: int) -> None:
+def states(model: Model, folder: Path, *, n: int, features: str | None, seed: int) -> None:
     """Prints how near samples of two-state proteins come to each state, and how often each is the nearer one."""
     print("| protein | residues | RMSD between states (Å) | nearest to each (Å) | samples nearer to each | valid |")
     print("|---|---|---|---|---|---|", flush=True)
     reached = []
+    provider = read_provider(features)
     for entry in backbones_of(folder):
         if len(entry) < 2:
             continue
         shown = np.full(entry.system.length, True) if entry.observed is None else entry.observed.all(axis=0)
         native = _ca(entry)
-        ours = drawn(model, entry.system, n, seed)
+        ours = drawn(model, condition(entry.system, provider), n, seed)
         rmsd = rmsd_to_states(ours.ca, native, residues=shown)
         best, nearer = rmsd.min(axis=0), np.bincount(rmsd.argmin(axis=1), minlength=len(entry)) / n
         apart = rmsd_to_states(native[:1], native, residues=shown)[0].max()
@@ -164,6 +167,27 @@ def states(model: Model, folder: Path, *, n: int, seed: int) -> None:
     print(
         f"\nstates within {THRESHOLD} Å in {n} samples: {np.mean(reached):.2f} of all; both states: {np.mean(np.array(reached) > 0.99):.2f} of {len(reached)} proteins"
     )
+
+
+def path(table: Path, plot: Path) -> None:
+    """Draws how far the conformations of `equilibra interpolate` are from both ends."""
+    import matplotlib
+
+    matplotlib.use("agg")
+    import matplotlib.pyplot as plt
+
+    with table.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    step = np.arange(1, len(rows) + 1)
+    figure, axes = plt.subplots(figsize=(6.0, 3.2), layout="constrained")
+    for end, colour in (("A", "#d9822b"), ("B", "#3f8f5f")):
+        values = np.array([float(row[f"C-alpha RMSD to {end} (Å)"]) for row in rows])
+        axes.plot(step, values, "o-", color=colour, markersize=3, label=f"to {end}")
+        print(f"to {end}: {'monotone' if (np.diff(values) >= 0).all() or (np.diff(values) <= 0).all() else 'not monotone'}")
+    print(f"{sum(int(row['valid']) for row in rows)} of {len(rows)} conformations valid")
+    axes.set(xlabel="step", ylabel="C-alpha RMSD (Å)")
+    axes.legend(frameon=False)
+    figure.savefig(plot, dpi=150)
 
 
 def drawn(model: Model, system: ProteinSystem, n: int, seed: int) -> ProteinEnsemble:
@@ -209,11 +233,15 @@ def main() -> None:
         command.add_argument("folder", type=Path)
         command.add_argument("-n", type=int, default=20 if name == "unseen" else 1000)
         command.add_argument("--threads", type=int, default=2)
+    third = commands.add_parser("path")
+    third.add_argument("table", type=Path)
+    third.add_argument("--plot", type=Path, required=True)
     for command in (first, *measured.values()):
         command.add_argument("--seed", type=int, default=0)
     measured["unseen"].add_argument("--chains", type=int, default=50)
     measured["ensemble"].add_argument("--native", type=Path)
-    measured["ensemble"].add_argument("--features")
+    for name in ("ensemble", "states"):
+        measured[name].add_argument("--features")
     measured["ensemble"].add_argument("--lag", type=int, default=10)
     options = vars(parser.parse_args())
     name = options.pop("command")
@@ -222,7 +250,7 @@ def main() -> None:
         torch.set_num_threads(options.pop("threads"))
         options["model"] = equilibra.load(options["model"])
         print(f"model {options['model'].name} ({options['model'].sha256[:12]})\n")
-    {"split": split, "blocks": blocks, "unseen": unseen, "ensemble": ensemble, "states": states}[name](**options)
+    {"split": split, "blocks": blocks, "unseen": unseen, "ensemble": ensemble, "states": states, "path": path}[name](**options)
 
 
 if __name__ == "__main__":

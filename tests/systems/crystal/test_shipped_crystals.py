@@ -25,8 +25,8 @@ def test_samples_are_valid_crystals_of_carbon(ensemble):
     _, passed, total = ensemble.validity_table()[-1]
     assert passed / total > 0.97
     structures = ensemble.structures()
-    # of 213 structures 77 % were carbon-like, with 82 % of their atoms bonded to three or four others
-    assert carbon_like(structures).mean() > 0.55
+    # of 1,000 structures of all sizes 84 % were carbon-like
+    assert carbon_like(structures).mean() > 0.65
     counts = np.concatenate([coordination_numbers(structure) for structure in structures])
     assert np.isin(counts, (3, 4)).mean() > 0.7
 
@@ -38,13 +38,18 @@ def test_densities_are_those_of_the_training(ensemble):
 
 
 def test_a_guide_moves_the_density(model):
-    ensemble = model.sample("C6", n=40, seed=1, guides=["density=3.5+-0.1"], corrected=False)
-    assert abs(ensemble.densities.mean() - 3.5) < 0.25
+    # cells of six atoms have 2.93 +- 0.28 g/cm3; a Gaussian of that width, tilted by the wish, has the mean 3.44 and the deviation 0.09
+    ensemble = model.sample("C6", n=60, seed=1, guides=["density=3.5+-0.1"])
+    # one population comes down to a family or two, so that its mean has an error of nearly that deviation
+    assert abs(ensemble.weights @ ensemble.densities - 3.44) < 0.25
+    guess = model.sample("C6", n=40, seed=1, guides=["density=3.5+-0.1"], corrected=False)
+    # without weights it stops half way
+    assert 3.1 < guess.densities.mean() < 3.44
 
 
 def test_it_can_be_asked_for_a_gap(model):
     (label,) = model.scope.labels
-    assert label.name == "band-gap:megnet"
+    assert label.name == "band-gap:tight-binding"
     ensemble = model.sample("C6", n=10, seed=1, labels={label.name: 3.0})
     assert ensemble.provenance["labels"] == {label.name: 3.0}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,26 +14,17 @@ import torch
 
 from equilibra.atomic import write_text
 from equilibra.data.conformations import ConformationData, Conformations
-from equilibra.diffusion.space import Euclidean, Torus
-from equilibra.errors import ConfigError, InputError, unknown_key_message
+from equilibra.diffusion.space import Torus
+from equilibra.errors import ConfigError, InputError
 from equilibra.sampling.choose import SamplerConfig
 from equilibra.sampling.grid import GridConfig
 from equilibra.systems.card import Card
 from equilibra.systems.ligand.domain import elements, identifier
 from equilibra.systems.ligand.ensemble import LigandEnsemble
 from equilibra.systems.ligand.inputs import ligand_systems
-from equilibra.systems.ligand.network import (
-    STATES,
-    StateKind,
-    cartesian_process,
-    ligand_denoiser,
-    ligand_network_config,
-    ligand_process,
-    network_values,
-    state_of,
-)
-from equilibra.systems.ligand.poses import cartesian_pose_state, pose_state
-from equilibra.systems.ligand.system import CONFORMER, POSITIONS, REFERENCE, SHIFT, TORSIONS, TURN, LigandSystem
+from equilibra.systems.ligand.network import ligand_denoiser, ligand_network_config, ligand_process, network_values
+from equilibra.systems.ligand.poses import pose_state
+from equilibra.systems.ligand.system import CONFORMER, REFERENCE, SHIFT, TORSIONS, TURN, LigandSystem
 from equilibra.systems.ligand.trajectory import ComplexTrajectory, LigandTrajectory, read_ligand_trajectory
 from equilibra.systems.model import Model
 from equilibra.systems.scope import Scope
@@ -47,20 +38,14 @@ TRANSFERABLE = 20
 DEFAULT = TrainConfig(batch_size=32, noise_median=0.3, noise_width=1.6, compile=False, precision="fp32")
 """How ligands are trained by default. Batches hold ligands and pockets of many sizes, so that networks are not compiled."""
 
-DEFAULTS: dict[StateKind, TrainConfig] = {
-    "torsional": DEFAULT,
-    "cartesian": dataclasses.replace(DEFAULT, noise_median=0.1, noise_width=1.8),
-}
-"""The same for each state. Bonds are learned at a hundredth of the noise at which places in the pocket are: of positions more of the batches have little noise."""
+TUNING = dataclasses.replace(
+    FINE_TUNING,
+    **{name: getattr(DEFAULT, name) for name in ("batch_size", "noise_median", "noise_width", "compile", "precision")},
+)
+"""How models of ligands are trained further by default."""
 
 SAMPLER = SamplerConfig(grid=GridConfig(steps=24, spacing="log", end="flow"))
 """The default sampler of models of ligands."""
-
-SAMPLERS: dict[StateKind, SamplerConfig] = {
-    "torsional": SAMPLER,
-    "cartesian": SamplerConfig(grid=GridConfig(steps=40, spacing="log", end="flow")),
-}
-"""The same for each state."""
 
 BUCKET = 16
 """Systems are padded to a multiple of so many tokens."""
@@ -74,11 +59,8 @@ OFFSET = 2.0
 WHOLE = (SHIFT, TURN, CONFORMER)
 """Fields that are one for a whole system."""
 
-SPACES: dict[StateKind, dict[str, Any]] = {
-    "torsional": {TORSIONS: Torus(period=2.0 * np.pi)},
-    "cartesian": {POSITIONS: Euclidean()},
-}
-"""Spaces that training batches of each state are projected on."""
+SPACES = {TORSIONS: Torus(period=2.0 * np.pi)}
+"""Spaces that training batches are projected on."""
 
 _STREAM = 0x504F5345
 
@@ -114,21 +96,19 @@ class LigandSources:
         """The systems of both, those with one pose first."""
         return [*self.systems, *(each.system for each in self.trajectories)]
 
-    def data(self, *, seed: int = 0, state: StateKind = "torsional") -> ConformationData:
+    def data(self, *, seed: int = 0) -> ConformationData:
         """Makes training batches, in which all complexes count the same.
 
-        In the torsional state poses of complexes come with the geometry that they have, and fitted to bonds, angles and rings made anew, as samples have them; those of trajectories as
-        they were fitted. In the Cartesian state all are heavy atoms where the data have them.
+        Poses of complexes come with the geometry that they have, and fitted to bonds, angles and rings made anew, as samples have them; those of trajectories as they were fitted.
 
         Arguments:
             seed: Seed of the places of the boxes about complexes with one pose.
-            state: What poses are.
         """
-        entries = [_complex(system, number, seed, state) for number, system in enumerate(self.systems)]
+        entries = [_complex(system, number, seed) for number, system in enumerate(self.systems)]
         for each in self.trajectories:
-            made = each.state if state == "torsional" else cartesian_pose_state(each.system, each.positions)
-            entries.append(_entry(each.system, made.fields))
-        return ConformationData(entries, bucket=BUCKET, weights=[1.0] * len(entries), spaces=SPACES[state])
+            fields = {name: value.float() for name, value in each.state.fields.items()}
+            entries.append(Conformations(each.system, fields, whole=WHOLE))
+        return ConformationData(entries, bucket=BUCKET, weights=[1.0] * len(entries), spaces=SPACES)
 
     def save(self, folder: Path) -> None:
         """Writes for each trajectory, to a folder of its number, the input to sample it with, the ensemble of its poses, and how well its frames fit."""
@@ -177,36 +157,24 @@ def complex_systems(sources: Sequence[Any]) -> list[LigandSystem]:
     return kept
 
 
-def _entry(system: LigandSystem, fields: Mapping[str, torch.Tensor]) -> Conformations:
-    whole = [name for name in WHOLE if name in fields]
-    return Conformations(system, {name: value.float() for name, value in fields.items()}, whole=whole)
-
-
-def _complex(system: LigandSystem, number: int, seed: int, kind: StateKind) -> Conformations:
+def _complex(system: LigandSystem, number: int, seed: int) -> Conformations:
     assert system.pose is not None
     generator = torch.Generator().manual_seed(int(np.random.SeedSequence([seed, number, _STREAM]).generate_state(1)[0]))
     fields: dict[str, list[torch.Tensor]] = {}
-    heavy = len(system.torsions.heavy)
     for copy in range(COPIES):
-        if kind == "torsional":
-            state, place = pose_state(system, system.pose[None], fitted=copy % 2 == 1), SHIFT
-        else:
-            state, place = cartesian_pose_state(system, system.pose[None]), POSITIONS
+        state = pose_state(system, system.pose[None], fitted=copy % 2 == 1)
         offset = OFFSET * torch.randn(3, generator=generator, dtype=torch.float64)
-        reference, there = state.fields[REFERENCE].double().clone(), state.fields[place].clone()
-        reference[:, heavy:] -= offset
-        there[:, :heavy] -= offset
-        for name, value in state.replace(**{place: there, REFERENCE: reference}).fields.items():
-            fields.setdefault(name, []).append(value)
-    return _entry(system, {name: torch.cat(parts) for name, parts in fields.items()})
+        reference = state.fields[REFERENCE].double().clone()
+        reference[:, len(system.torsions.heavy) :] -= offset
+        moved = state.replace(**{SHIFT: state.fields[SHIFT] - offset, REFERENCE: reference})
+        for name, value in moved.fields.items():
+            fields.setdefault(name, []).append(value.float())
+    return Conformations(system, {name: torch.cat(parts) for name, parts in fields.items()}, whole=WHOLE)
 
 
 def shift_scale(data: ConformationData) -> float:
-    """Returns the standard deviation per axis of the shift over training data, in Å; in the Cartesian state that of the heavy atoms."""
-    squares = []
-    for entry in data.entries:
-        x = entry.fields[SHIFT] if SHIFT in entry.fields else entry.fields[POSITIONS][:, entry.system.features.node["ligand"]]
-        squares.append(float(x.double().square().mean()))
+    """Returns the standard deviation per axis of the shift over training data, in Å."""
+    squares = [float(entry.fields[SHIFT].double().square().mean()) for entry in data.entries]
     return max(round(float(np.sqrt(np.average(squares, weights=data.weights))), 3), 0.5)
 
 
@@ -222,7 +190,6 @@ def train_ligand(
     config: TrainConfig | None = None,
     *,
     name: str = "ligand",
-    state: StateKind = "torsional",
     network: dict[str, int] | None = None,
     sampler: SamplerConfig | None = None,
     card: Card | None = None,
@@ -233,9 +200,8 @@ def train_ligand(
     Arguments:
         sources: Complexes and trajectories: what `LigandSources.read` takes, or what it made.
         folder: Run folder; the model is written to `folder/model`, what belongs to trajectories to `folder/complexes`.
-        config: How to train, by default as `DEFAULTS` has it; networks of ligands are never compiled.
+        config: How to train, by default `DEFAULT`; networks of ligands are never compiled.
         name: Name of the model.
-        state: What its poses are: shift, turn and torsions, or positions of the heavy atoms (`cartesian`).
         network: Changes of the network's size, by the names of `LigandNetworkConfig`.
         sampler: The model's default sampler.
         card: Its card.
@@ -243,25 +209,21 @@ def train_ligand(
 
     Raises:
         InputError: If the data cannot be used.
-        ConfigError: If there is no such state.
         CheckpointError: If the folder holds another run.
         DivergenceError: If training diverges; the last good checkpoint is kept.
     """
-    if state not in STATES:
-        raise ConfigError(unknown_key_message("state", state, STATES))
-    config = dataclasses.replace(config or DEFAULTS[state], compile=False)
+    config = dataclasses.replace(config or DEFAULT, compile=False)
     given = sources if isinstance(sources, LigandSources) else LigandSources.read(sources)
-    data = given.data(seed=config.seed, state=state)
-    process = (ligand_process if state == "torsional" else cartesian_process)(shift_scale(data))
-    network_config = ligand_network_config(state, **(network or {}))
+    data = given.data(seed=config.seed)
+    network_config = ligand_network_config(**(network or {}))
     model = Model(
         name=name,
         domain="ligand",
-        denoiser=ligand_denoiser(process, network_config, seed=config.seed),
+        denoiser=ligand_denoiser(ligand_process(shift_scale(data)), network_config, seed=config.seed),
         network=network_values(network_config),
-        sampler=sampler or SAMPLERS[state],
+        sampler=sampler or SAMPLER,
         scope=scope_of(given.all_systems),
-        card=card or _card(f"Trained on {given.in_words()}.", state),
+        card=card or _card(f"Trained on {given.in_words()}."),
     )
     made = fit(model, data, Path(folder), config, progress)
     given.save(Path(folder) / "complexes")
@@ -277,7 +239,7 @@ def fine_tune_ligand(
     name: str | None = None,
     progress: Progress = lambda step, values: None,
 ) -> Model:
-    """Trains a model further on other complexes, in its own state; the given model is left as it is.
+    """Trains a model further on other complexes; the given model is left as it is.
 
     Arguments:
         model: Where to start.
@@ -293,13 +255,12 @@ def fine_tune_ligand(
         CheckpointError: If the folder holds another run.
         DivergenceError: If training diverges; the last good checkpoint is kept.
     """
+    config = dataclasses.replace(config or TUNING, compile=False)
     start = starting_model(model, "ligand", None)
-    state = state_of(start.process)
-    config = dataclasses.replace(config or tuning(state), compile=False)
     if start.denoiser.parametrisation == "energy":
         raise ConfigError(f"fine-tune: '{model.name}' has a conservative network, which ligands do not have")
     given = sources if isinstance(sources, LigandSources) else LigandSources.read(sources)
-    data = given.data(seed=config.seed, state=state)
+    data = given.data(seed=config.seed)
     scope = scope_of(given.all_systems)
     scope = dataclasses.replace(
         scope,
@@ -307,28 +268,15 @@ def fine_tune_ligand(
         elements=tuple(sorted({*scope.elements, *model.scope.elements})),
         transferable=scope.transferable or model.scope.transferable,
     )
-    copy = tuned(start, name=name, scope=scope, card=_card(f"{model.name}, trained further on {given.in_words()}.", state))
+    copy = tuned(start, name=name, scope=scope, card=_card(f"{model.name}, trained further on {given.in_words()}."))
     made = fit(copy, data, Path(folder), config, progress, start=model.sha256)
     given.save(Path(folder) / "complexes")
     return made
 
 
-def tuning(state: StateKind) -> TrainConfig:
-    """Returns how models of ligands are trained further by default."""
-    names = ("batch_size", "noise_median", "noise_width", "compile", "precision")
-    return dataclasses.replace(FINE_TUNING, **{name: getattr(DEFAULTS[state], name) for name in names})
-
-
-def _card(summary: str, state: StateKind) -> Card:
-    what, weights = {
-        "torsional": ("", "weights for an energy say how far they are from its Boltzmann distribution."),
-        "cartesian": (
-            " Poses are positions of heavy atoms (cartesian state).",
-            "bonds, angles and stereo-centres among it, so that some are wrong and rejected; there are no weights for a docking score.",
-        ),
-    }[state]
+def _card(summary: str) -> Card:
     return Card(
-        summary=f"{summary}{what}",
-        not_good_for="Affinities; receptors that change their shape with the ligand; covalent ligands. Poses are samples of what complexes teach: "
-        f"{weights}",
+        summary=summary,
+        not_good_for="Affinities; receptors that change their shape with the ligand; covalent ligands. Poses are samples of what complexes teach: weights for an energy "
+        "say how far they are from its Boltzmann distribution.",
     )

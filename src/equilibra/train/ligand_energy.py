@@ -128,7 +128,7 @@ def train_ligand_on_energy(
         for system, potential, place in zip(systems, potentials, places, strict=True)
     ]
     starts = [PosePacking(system).array(start_poses(system, train.seed, from_pose=from_pose)) for system in systems]
-    network_config = ligand_network_config("torsional", **{"conditions": int(config.rungs > 1), **(network or {})})
+    network_config = ligand_network_config(**{"conditions": int(config.rungs > 1), **(network or {})})
     identities = [
         {
             "kind": "training of a ligand from its energy",

@@ -18,7 +18,6 @@ from equilibra.errors import InputError
 from equilibra.geometry.torsion_tree import turned_bonds
 from equilibra.state import State, System
 from equilibra.systems.ligand.features import pocket_features
-from equilibra.systems.ligand.hydrogens import Hydrogens, hydrogens_of
 from equilibra.systems.ligand.pocket import pocket_atoms
 from equilibra.systems.ligand.torsions import LigandTorsions, conformers, find_torsions, rooted
 from equilibra.systems.stereo import perceive_stereo
@@ -27,9 +26,6 @@ REFERENCE, SHIFT, TURN, TORSIONS, CONFORMER = "reference", "shift", "turn", "tor
 """Fields of a State: geometries of ligand tokens with all torsions at zero, and places of pocket tokens, both fixed (batch, tokens, 3); where the middle of the heavy atoms is (batch, 1, 3);
 the turn (batch, 1, 3, 3); the torsions (batch, tokens, 1), each at the token of the far atom of its bond, with a mask; the number of the ring conformer, fixed (batch, 1, 1). Lengths in Å,
 relative to the centre of the box."""
-
-POSITIONS = "pos"
-"""Field of a Cartesian State, which has this and `reference` alone: places of ligand tokens (batch, tokens, 3), with a mask, in Å relative to the centre of the box."""
 
 CONFORMERS = 8
 """Largest number of ring conformers by default."""
@@ -110,11 +106,6 @@ class LigandSystem(System):
         both = np.concatenate([heavy, np.broadcast_to(places, (len(heavy), *places.shape))], axis=1)
         return torch.from_numpy(both).float()
 
-    @cached_property
-    def hydrogens(self) -> Hydrogens:
-        """Where the hydrogens are about the heavy atoms."""
-        return hydrogens_of(self.mol, self.reference)
-
     def torsion_mask(self, n: int) -> torch.Tensor:
         """Returns which tokens carry a torsion, for n samples (n, tokens)."""
         return self.features.node[f"{TORSIONS}_items"].expand(n, -1)
@@ -141,15 +132,6 @@ class LigandSystem(System):
             },
             {TORSIONS: self.torsion_mask(n)},
         )
-
-    def cartesian_state(self, heavy: torch.Tensor) -> State:
-        """Makes a Cartesian State of n poses from their heavy atoms (n, L, 3), in Å relative to the centre of the box."""
-        n, tokens = len(heavy), self.features.tokens
-        still = self.token_geometries[0, heavy.shape[1] :].to(heavy)
-        positions = torch.nn.functional.pad(heavy, (0, 0, 0, tokens - heavy.shape[1]))
-        places = torch.nn.functional.pad(still, (0, 0, heavy.shape[1], 0)).expand(n, -1, -1)
-        mask = self.features.node[f"{POSITIONS}_items"].expand(n, -1)
-        return State({REFERENCE: places.contiguous(), POSITIONS: positions}, {POSITIONS: mask})
 
     def angles(self, state: State) -> torch.Tensor:
         """Returns the torsions (batch, T) of a State, in rad."""

@@ -294,7 +294,7 @@ def test_what_cannot_be_read_is_refused_in_a_sentence(tmp_path, lines, said):
     ("name", "data", "said"),
     [
         ("a.pdb.gz", b"no gzip", "Not a gzipped file"),
-        ("a.pdb.gz", gzip.compress(b"ATOM")[:12] + b"damaged damaged damaged", "cannot be read"),
+        ("a.pdb.gz", gzip.compress(b"ATOM", mtime=0)[:12] + b"damaged damaged damaged", "cannot be read"),
         ("a.pdb.bz2", b"", r"expected a file that ends in \.pdb, \.ent, \.cif, \.mmcif, or these with \.gz"),
         ("a.cif", b"data_a\nloop_\n_atom_site.Cartn_x\n1.0\n", "lacks or spoils '_atom_site.Cartn_y'"),
         ("a.cif", b"data_a\n_atom_site.Cartn_x 1\ndata_b\n_atom_site.Cartn_x 1\n", "several structures"),

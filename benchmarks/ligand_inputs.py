@@ -27,7 +27,7 @@ from equilibra.errors import EquilibraError, InputError
 from equilibra.systems.ligand.energy import ligand_energy
 from equilibra.systems.ligand.inputs import LigandInput, ligand_systems
 from equilibra.systems.ligand.receptor import HEAVY_ATOMS
-from equilibra.systems.ligand.residues import is_protein, other_molecules
+from equilibra.systems.ligand.residues import is_protein, kinds_of
 from equilibra.systems.ligand.sources import read_ligands
 
 LIGAND = "CC(=O)Nc1ccc(O)cc1"
@@ -141,7 +141,7 @@ def large_molecules(atoms: StructureAtoms) -> list[str]:
     """Returns the first molecule of each kind that is large enough to be a ligand, as `--ref-ligand` takes it."""
     sizes = Counter(residue for residue, element in zip(atoms.residues, atoms.elements, strict=True) if element != "H")
     found: dict[str, str] = {}
-    for residue in other_molecules(atoms):
+    for residue in kinds_of(atoms).others:
         if sizes[residue] >= LARGE:
             found.setdefault(residue.name, str(residue))
     return list(found.values())

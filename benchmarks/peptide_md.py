@@ -63,25 +63,23 @@ def folded(system: MoleculeSystem, starts: np.ndarray, shape: np.ndarray, *, fie
     if len(alphas) != len(shape):
         raise SystemExit(f"--fold: got a shape of {len(shape)} C-alpha atoms, expected {len(alphas)}")
     pairs = [(i, j) for i in range(len(alphas)) for j in range(i + 2, len(alphas))]
-    springs = openmm.HarmonicBondForce()
+    springs = openmm.CustomBondForce("0.5 * strength * (r - length)^2")
+    springs.addGlobalParameter("strength", SPRING)
+    springs.addPerBondParameter("length")
     for i, j in pairs:
-        springs.addBond(alphas[i], alphas[j], float(np.linalg.norm(shape[i] - shape[j])) / 10.0, SPRING)
+        springs.addBond(alphas[i], alphas[j], [float(np.linalg.norm(shape[i] - shape[j])) / 10.0])
     mechanics.addForce(springs)
     wanted = mdtraj.Trajectory(shape[None] / 10.0, None)
     for number, start in enumerate(starts[:ATTEMPTS]):
         integrator = openmm.LangevinMiddleIntegrator(700.0, 5.0, 0.001)
         integrator.setRandomNumberSeed(seed + number + 1)
-        for index, (i, j) in enumerate(pairs):
-            springs.setBondParameters(index, alphas[i], alphas[j], springs.getBondParameters(index)[2], SPRING)
         simulation = openmm.app.Simulation(topology, mechanics, integrator)
         simulation.context.setPositions(start / 10.0)
         simulation.minimizeEnergy()
         for temperature in np.linspace(700.0, 300.0, 9):
             integrator.setTemperature(float(temperature))
             simulation.step(3000)
-        for index, (i, j) in enumerate(pairs):
-            springs.setBondParameters(index, alphas[i], alphas[j], springs.getBondParameters(index)[2], 0.0)
-        springs.updateParametersInContext(simulation.context)
+        simulation.context.setParameter("strength", 0.0)
         simulation.minimizeEnergy()
         x = simulation.context.getState(getPositions=True).getPositions(asNumpy=True).value_in_unit(unit.angstrom)
         rmsd = 10.0 * float(mdtraj.rmsd(mdtraj.Trajectory(x[None, alphas] / 10.0, None), wanted)[0])

@@ -171,15 +171,13 @@ def states(model: Model, folder: Path, *, n: int, features: str | None, seed: in
 
 def path(table: Path, plot: Path) -> None:
     """Draws how far the conformations of `equilibra interpolate` are from both ends."""
-    import matplotlib
-
-    matplotlib.use("agg")
-    import matplotlib.pyplot as plt
+    from matplotlib.figure import Figure
 
     with table.open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     step = np.arange(1, len(rows) + 1)
-    figure, axes = plt.subplots(figsize=(6.0, 3.2), layout="constrained")
+    figure = Figure(figsize=(6.0, 3.2), layout="constrained")
+    axes = figure.subplots()
     for end, colour in (("A", "#d9822b"), ("B", "#3f8f5f")):
         values = np.array([float(row[f"C-alpha RMSD to {end} (Å)"]) for row in rows])
         axes.plot(step, values, "o-", color=colour, markersize=3, label=f"to {end}")

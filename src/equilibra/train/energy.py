@@ -86,9 +86,9 @@ def log_z_words(elbo: float | None, eubo: float | None) -> str:
     return f"at least {elbo:.2f}" if eubo is None else f"between {elbo:.2f} and {eubo:.2f}"
 
 
-def ess_words(entry: Mapping[str, Any], decimals: int = 1) -> str:
+def ess_words(entry: Mapping[str, Any]) -> str:
     """Returns the effective share of a model's samples after a round in words: a percentage, or that it is unknown."""
-    return "unknown" if entry["ess"] is None else f"{100.0 * float(entry['ess']):.{decimals}f} %"
+    return "unknown" if entry["ess"] is None else f"{100.0 * float(entry['ess']):.1f} %"
 
 
 def unjudged_words(last: Sequence[Mapping[str, Any]]) -> str:

@@ -1,6 +1,7 @@
 """Providers of extra features: arrays, folders, language models, and the cache of what they give."""
 
 import argparse
+import dataclasses
 import os
 import sys
 import types
@@ -337,7 +338,10 @@ def test_known_structures_of_many_proteins(tmp_path):
     folder.mkdir()
     (folder / "one.pdb").write_text(text)
     (tmp_path / "x.fasta").write_text(">one\nGAMASTLVWK:ACD\n>two\nGAMASTLVWK:ACE\n>three\nWWWWWWWWWW:WWW\n")
+    (folder / "1abc.A.pdb").write_text(text)
     provider = read_provider(f"structure:{folder}")
+    dotted = dataclasses.replace(protein_system("GAMASTLVWK:ACD"), name="1abc.A")
+    assert condition(dotted, provider).provider_content
     errors = []
     (one,) = protein_systems(tmp_path / "x.fasta", provider, on_error=errors.append)
     assert one.provider_content

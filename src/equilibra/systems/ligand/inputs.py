@@ -17,7 +17,6 @@ from equilibra.energies.docking.structure_file import Residue, read_structure_at
 from equilibra.errors import InputError
 from equilibra.systems.ligand.pocket import REACH, box_of, pocket_atoms
 from equilibra.systems.ligand.receptor import PreparedReceptor, ReceptorFile
-from equilibra.systems.ligand.residues import other_molecules
 from equilibra.systems.ligand.sources import FILE_SUFFIXES, LigandRecord, prepare_ligand, read_ligands
 from equilibra.systems.ligand.symmetry import corresponding
 from equilibra.systems.ligand.system import CONFORMERS, LigandSystem, ligand_system
@@ -217,8 +216,8 @@ def _reference(given: LigandInput, receptor_of: Callable[[str], ReceptorFile]) -
     if text.lower().endswith(_STRUCTURES):
         atoms = read_structure_atoms(path)
         return _rdkit_ligand(path) or atoms.positions[[element != "H" for element in atoms.elements]], [], []
-    atoms = receptor_of(str(given.receptor)).atoms
-    others = other_molecules(atoms)
+    file = receptor_of(str(given.receptor))
+    atoms, others = file.atoms, file.kinds.others
     found = [residue for residue in others if text in (residue.name, f"{residue.name}{residue.number}", str(residue))]
     if not found:
         known = ", ".join(map(str, others[:_SHOWN])) or "none"

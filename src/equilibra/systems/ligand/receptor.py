@@ -58,6 +58,7 @@ class ReceptorFile:
 
     def __init__(self, path: str | Path) -> None:
         self.path, self.atoms = path, read_structure_atoms(path)
+        self.kinds = kinds_of(self.atoms)
         self._ready: dict[tuple[bool, frozenset[Residue]], PreparedReceptor] = {}
 
     def without(
@@ -68,12 +69,12 @@ class ReceptorFile:
         if in_place_of is not None:
             left |= {
                 residue: "in the place of the ligand"
-                for residue in _in_place(self.atoms, in_place_of, waters)
+                for residue in _in_place(self.atoms, self.kinds, in_place_of, waters)
                 if residue not in left
             }
         key = waters, frozenset(left)
         if key not in self._ready:
-            self._ready[key] = _prepared(self.atoms, self.path, waters, left)
+            self._ready[key] = _prepared(self, waters, left)
         return self._ready[key]
 
 
@@ -97,7 +98,8 @@ def read_receptor_file(
     return ReceptorFile(path).without(waters=waters, in_place_of=in_place_of, removed=without)
 
 
-def _prepared(atoms: StructureAtoms, path: str | Path, waters: bool, left: Mapping[Residue, str]) -> PreparedReceptor:
+def _prepared(file: ReceptorFile, waters: bool, left: Mapping[Residue, str]) -> PreparedReceptor:
+    atoms, path = file.atoms, file.path
     dry = [i for i, residue in enumerate(atoms.residues) if waters or residue.name not in WATERS]
     kept = atoms.some([i for i in dry if atoms.residues[i] not in left])
     if not kept.elements:
@@ -107,19 +109,20 @@ def _prepared(atoms: StructureAtoms, path: str | Path, waters: bool, left: Mappi
     except InputError as error:
         raise InputError(f"'{path}': {error}") from error
     kinds = kinds_of(kept)
-    _check(kept, kinds, path)
-    warnings = _doubts(receptor, kinds)
+    close, broken = on_top(kept, _ON_TOP), lacking(kept, HEAVY_ATOMS)
+    _check(kept, kinds, close, path)
+    warnings = _doubts(receptor, kinds, broken, close)
     notes = _facts(receptor, kinds, len({residue for residue in atoms.residues if residue.name in WATERS}), waters)
     notes += [f"left out {residue}: {why}" for residue, why in left.items()]
-    for one, two in bonded_to(atoms, list(left)):
+    for one, two in bonded_to(atoms, file.kinds, list(left)):
         warnings.append(
             f"{atoms.label(one)} of the molecule that was left out is bonded to {atoms.label(two)} of the receptor: ligands are sampled without such a bond"
         )
-    broken = {residue for pair in kinds.breaks for residue in pair}
-    return PreparedReceptor(receptor, tuple(notes), tuple(warnings), frozenset({*lacking(kept, HEAVY_ATOMS), *broken}))
+    ends = {residue for pair in kinds.breaks for residue in pair}
+    return PreparedReceptor(receptor, tuple(notes), tuple(warnings), frozenset({*broken, *ends}))
 
 
-def _check(atoms: StructureAtoms, kinds: Kinds, path: str | Path) -> None:
+def _check(atoms: StructureAtoms, kinds: Kinds, pairs: Sequence[tuple[int, int]], path: str | Path) -> None:
     sizes = Counter(residue for residue, element in zip(atoms.residues, atoms.elements, strict=True) if element != "H")
     chain = kinds.amino_acids
     bare = sum(sizes[residue] == 1 for residue in chain)
@@ -127,7 +130,6 @@ def _check(atoms: StructureAtoms, kinds: Kinds, path: str | Path) -> None:
         raise InputError(
             f"receptor: '{path}' has only C-alpha atoms of {bare} of its {len(chain)} amino acids; expected all heavy atoms: rebuild them, or take an all-atom structure"
         )
-    pairs = on_top(atoms, _ON_TOP)
     if len(pairs) > max(10, _MANY_ON_TOP * sum(sizes.values())):
         one, two = pairs[0]
         raise InputError(
@@ -136,10 +138,9 @@ def _check(atoms: StructureAtoms, kinds: Kinds, path: str | Path) -> None:
         )
 
 
-def _in_place(atoms: StructureAtoms, ligand: np.ndarray, waters: bool) -> list[Residue]:
+def _in_place(atoms: StructureAtoms, kinds: Kinds, ligand: np.ndarray, waters: bool) -> list[Residue]:
     from scipy.spatial import KDTree
 
-    kinds = kinds_of(atoms)
     loose = {*kinds.others, *kinds.ions, *(kinds.waters if waters else ())}
     close: dict[Residue, list[bool]] = {}
     for residue, element, distance in zip(
@@ -183,11 +184,10 @@ def _facts(receptor: Receptor, kinds: Kinds, water: int, waters: bool) -> list[s
     return notes
 
 
-def _doubts(receptor: Receptor, kinds: Kinds) -> list[str]:
-    """Returns what is to be looked at."""
+def _doubts(receptor: Receptor, kinds: Kinds, broken: Sequence[Residue], pairs: Sequence[tuple[int, int]]) -> list[str]:
+    """Returns what is to be looked at, residues that lack atoms and pairs of atoms on top of each other among it."""
     kept = receptor.atoms
     warnings = list(kept.warnings)
-    broken = lacking(kept, HEAVY_ATOMS)
     if broken:
         warnings.append(
             f"{_counted(len(broken))} lack{'s' if len(broken) == 1 else ''} atoms, for example {_listed(broken)}; complete them, for example with PDBFixer"
@@ -199,7 +199,6 @@ def _doubts(receptor: Receptor, kinds: Kinds) -> list[str]:
         warnings.append(
             f"{_counted(len(kept.unoccupied))} with atoms of occupancy zero, which were modelled without being seen: {_listed(kept.unoccupied)}"
         )
-    pairs = on_top(kept, _ON_TOP)
     if pairs:
         words = [f"{kept.label(one)} and {kept.label(two)}" for one, two in pairs]
         warnings.append(

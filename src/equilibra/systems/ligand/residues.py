@@ -93,18 +93,12 @@ def kinds_of(atoms: StructureAtoms) -> Kinds:
     return Kinds(breaks=tuple(breaks), **{name: kinds.get(name, ()) for name in _KINDS})
 
 
-def other_molecules(atoms: StructureAtoms) -> tuple[Residue, ...]:
-    """Returns the residues that are no part of a protein or nucleic acid, no water and no single ion: cofactors and ligands."""
-    return kinds_of(atoms).others
-
-
-def bonded_to(atoms: StructureAtoms, residues: Sequence[Residue]) -> list[tuple[int, int]]:
+def bonded_to(atoms: StructureAtoms, kinds: Kinds, residues: Sequence[Residue]) -> list[tuple[int, int]]:
     """Returns pairs of a heavy atom of some residues and one of amino acids, modified ones or nucleotides that it is bonded to."""
     from scipy.spatial import KDTree
 
     if not residues:
         return []
-    kinds = kinds_of(atoms)
     chain = {*kinds.amino_acids, *kinds.modified, *kinds.nucleotides} - {*residues}
     heavy = [i for i, element in enumerate(atoms.elements) if element in COVALENT_RADII and element not in ("H", *METALS)]
     own = [i for i in heavy if atoms.residues[i] in {*residues}]

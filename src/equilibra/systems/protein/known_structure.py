@@ -12,8 +12,9 @@ import torch
 
 from equilibra.errors import InputError
 from equilibra.geometry.backbone import frames_from_backbone
+from equilibra.nn.frames import ORIENTATION, relative_orientations
 from equilibra.systems.protein import memory
-from equilibra.systems.protein.providers import MissingFeaturesError, sequence_key
+from equilibra.systems.protein.providers import MissingFeaturesError, file_stems
 from equilibra.systems.protein.shared_residues import placed
 from equilibra.systems.protein.structures import STRUCTURE_SUFFIXES, is_structure_path, read_structure
 from equilibra.systems.protein.system import ProteinSystem
@@ -21,7 +22,7 @@ from equilibra.systems.protein.system import ProteinSystem
 CENTRES = np.geomspace(3.5, 70.0, 24)
 """Distances of C-alpha atoms in Å at which the features of distance are largest; each is as wide as its neighbours are apart."""
 
-WIDTH = len(CENTRES) + 15
+WIDTH = len(CENTRES) + ORIENTATION
 """Numbers per pair: those of the distance, the direction of each residue in the frame of the other, and the relative rotation."""
 
 _COPIES = 4  # of the numbers of all pairs, while they are made
@@ -88,12 +89,12 @@ class StructureProvider:
     def _path(self, system: ProteinSystem) -> Path:
         if self.source.is_file():
             return self.source
-        stems = [system.name, sequence_key(system)[:16]]
+        stems = file_stems(system)
         for path in sorted(self.source.iterdir()):
-            if is_structure_path(path) and path.name.split(".", 1)[0] in stems:
+            if is_structure_path(path) and Path(path.name.removesuffix(".gz")).stem in stems:
                 return path
         raise MissingFeaturesError(
-            f"'{self.source}' holds no structure of '{system.name}'; expected {stems[0]}.pdb or {stems[1]}.pdb (hash of the sequence), or the same in another format"
+            f"'{self.source}' holds no structure of '{system.name}'; expected {system.name}.pdb or {stems[-1]}.pdb (hash of the sequence), or the same in another format"
         )
 
 
@@ -101,13 +102,12 @@ def pair_geometry(xyz: np.ndarray, observed: np.ndarray) -> np.ndarray:
     """Returns the features (L, L, `WIDTH`) of a backbone (L, 3, 3) in Å, zero for pairs with a residue that is not observed (L,)."""
     rows = np.flatnonzero(observed)
     n, ca, c = torch.from_numpy(xyz[rows].astype(np.float64)).unbind(1)
-    origins, turns = (part.numpy() for part in frames_from_backbone(n, ca, c))
+    origins, turns = frames_from_backbone(n, ca, c)
     arms = origins[None] - origins[:, None]
-    r = np.linalg.norm(arms, axis=-1)
-    seen = np.einsum("iab,ija->ijb", turns, arms / np.maximum(r, 1e-6)[..., None])
-    turned = np.einsum("iab,jac->ijbc", turns, turns).reshape(*r.shape, 9)
-    near = np.exp(-0.5 * ((r[..., None] - CENTRES) / np.gradient(CENTRES)) ** 2)
-    made = np.concatenate([near, seen, seen.transpose(1, 0, 2), turned], axis=-1).astype(np.float32)
+    r = arms.norm(dim=-1, keepdim=True)
+    turned = relative_orientations((arms / r.clamp(min=1e-6))[None], turns[None])[0].numpy()
+    near = np.exp(-0.5 * ((r.numpy() - CENTRES) / np.gradient(CENTRES)) ** 2)
+    made = np.concatenate([near, turned], axis=-1).astype(np.float32)
     if len(rows) == len(observed):
         return made
     whole = np.zeros((len(observed), len(observed), WIDTH), dtype=np.float32)

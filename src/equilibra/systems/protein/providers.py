@@ -153,10 +153,7 @@ class FolderProvider:
         return self._latest[1]
 
     def _read(self, system: ProteinSystem) -> ArrayProvider:
-        key = sequence_key(system)
-        for stem in (system.name, key, key[:16]):
-            if "/" in stem or "\\" in stem:
-                continue
+        for stem in file_stems(system):
             both = self.folder / f"{stem}.npz"
             if both.exists():
                 return ArrayProvider.of_file(both)
@@ -166,7 +163,7 @@ class FolderProvider:
                 return ArrayProvider(**found, name=self.name)
         raise MissingFeaturesError(
             f"'{self.folder}' holds no features of '{system.name}'; expected {system.name}_{SINGLE}.npy, {system.name}_{PAIR}.npy or {system.name}.npz, "
-            f"or the same with {key[:16]} (hash of the sequence)"
+            f"or the same with {file_stems(system)[-1]} (hash of the sequence)"
         )
 
 
@@ -208,6 +205,12 @@ def check_features(kind: str, value: Any, system: ProteinSystem, provider: str) 
 def sequence_key(system: ProteinSystem) -> str:
     """Returns the SHA-256 of the sequence, its chains separated by `:`, in hexadecimal."""
     return hashlib.sha256(system.text.encode()).hexdigest()
+
+
+def file_stems(system: ProteinSystem) -> list[str]:
+    """Returns what files of a protein may be called in a folder of many: its name, where it can be that of a file, and the hash of its sequence, whole and its first 16 characters."""
+    key = sequence_key(system)
+    return [stem for stem in (system.name, key, key[:16]) if "/" not in stem and "\\" not in stem]
 
 
 def read_provider(source: Any) -> Provider:
@@ -328,6 +331,7 @@ __all__ = [
     "Provider",
     "check_features",
     "condition",
+    "file_stems",
     "read_provider",
     "sequence_key",
 ]

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.spatial.transform import Rotation
-from structure_text import rich_structure
+from structure_text import chain_lines, rich_structure
 
 from equilibra.errors import InputError, MissingDependencyError, ShapeError
 from equilibra.systems.protein import memory
@@ -354,6 +354,37 @@ def test_known_structures_of_many_proteins(tmp_path):
     (tmp_path / "notes.txt").write_text("no structure")
     with pytest.raises(InputError, match=r"'.*notes\.txt' is no structure; expected a file that ends in \.pdb"):
         read_provider(f"structure:{tmp_path / 'notes.txt'}")
+
+
+def test_several_known_states_of_a_protein_are_averaged_over_those_that_have_both_residues(tmp_path):
+    text, wanted = rich_structure()
+    states = tmp_path / "known" / "rich"
+    states.mkdir(parents=True)
+    (states / "a.pdb").write_text(text)
+    # the second state lacks the last residue, and has another chain B
+    turned = Rotation.from_euler("z", 70.0, degrees=True).as_matrix()
+    other = np.concatenate([wanted[:8], wanted[8:] @ turned.T + [0.0, 12.0, 3.0]])
+    other = np.pad(other, ((0, 0), (0, 2), (0, 0)), constant_values=np.nan)  # neither O nor CB
+    moved = chain_lines("GAMAS", "A", other[:5], [10, 11, 12, 13, 14]) + chain_lines("VWK", "A", other[5:8], [17, 18, 19])
+    (states / "b.pdb").write_text(moved + "TER\n" + chain_lines("AC", "B", other[8:10]) + "TER\nEND\n")
+    (states / "notes.txt").write_text("no structure")
+    provider = read_provider(f"structure:{tmp_path / 'known'}")
+    plain = dataclasses.replace(protein_system("GAMASTLVWK:ACD"), name="rich")
+    both = condition(plain, provider)
+    found = both.features.pair["extra"].numpy()
+    alone = [
+        condition(plain, read_provider(f"structure:{states / name}")).features.pair["extra"].numpy()
+        for name in ("a.pdb", "b.pdb")
+    ]
+    np.testing.assert_allclose(found[:12, :12], (alone[0] + alone[1])[:12, :12] / 2, atol=1e-6)
+    np.testing.assert_allclose(found[12], alone[0][12], atol=1e-6)
+    # what both share is as sharp as in one, what differs is not
+    np.testing.assert_allclose(found[:5, :5], alone[0][:5, :5], atol=2e-3)
+    assert np.abs(found[:5, 10] - alone[0][:5, 10]).max() > 0.2
+    (states / "b.pdb").unlink()
+    again = condition(plain, read_provider(f"structure:{tmp_path / 'known'}"))
+    assert again.provider_content != both.provider_content
+    np.testing.assert_array_equal(again.features.pair["extra"].numpy(), alone[0])
 
 
 def _axes(residue):

@@ -1,4 +1,4 @@
-"""A known structure as the features of pairs: how far apart residues are in it, and how they are turned."""
+"""Known structures as the features of pairs: how far apart residues are in them, and how they are turned."""
 
 from __future__ import annotations
 
@@ -25,20 +25,22 @@ CENTRES = np.geomspace(3.5, 70.0, 24)
 WIDTH = len(CENTRES) + ORIENTATION
 """Numbers per pair: those of the distance, the direction of each residue in the frame of the other, and the relative rotation."""
 
-_COPIES = 4  # of the numbers of all pairs, while they are made
+_COPIES = 5  # of the numbers of all pairs, while they are made
 
 
 class StructureProvider:
-    r"""One structure of each protein that is known, a crystal's or a predictor's, for a model to start from: what structure predictors call a template.
+    r"""Structures of each protein that are known, a crystal's or a predictor's, for a model to start from: what structure predictors call templates.
 
     .. math::
-        \Big[\big(e^{-(r_{ij} - c_k)^2 / 2 w_k^2}\big)_k,\; R_i^\top \hat x_{ij},\; R_j^\top \hat x_{ji},\; R_i^\top R_j\Big]
+        \Big\langle \big(e^{-(r_{ij} - c_k)^2 / 2 w_k^2}\big)_k,\; R_i^\top \hat x_{ij},\; R_j^\top \hat x_{ji},\; R_i^\top R_j \Big\rangle
 
-    with the distances r, directions and frames R of the structure, of every pair of residues that it has, and zeros for all others. They are the same
-    wherever the structure lies and however it is turned.
+    with the distances r, directions and frames R of a structure, of every pair of residues: the mean over the structures that have both residues, and
+    zeros where none has. Of several states the features of distance are a histogram, which says what the states share and between what they differ. They
+    are the same wherever a structure lies and however it is turned.
 
     Arguments:
-        source: A PDB or mmCIF file, or a folder of them: `NAME.pdb` and the like, where NAME is the protein's name or the first 16 letters of the SHA-256 of its sequence.
+        source: A PDB or mmCIF file; or a folder that holds, for each protein, `NAME.pdb` and the like, or a folder `NAME` of several states, where NAME is
+            the protein's name or the first 16 letters of the SHA-256 of its sequence.
 
     Raises:
         InputError: If there is no such file or folder, or the file's suffix is not that of a structure.
@@ -56,45 +58,58 @@ class StructureProvider:
             raise InputError(
                 f"provider 'structure': '{source}' is no structure; expected a file that ends in {', '.join(STRUCTURE_SUFFIXES)}"
             )
-        self._latest: tuple[str, np.ndarray, np.ndarray] | None = None
+        self._latest: tuple[str, list[tuple[np.ndarray, np.ndarray]]] | None = None
 
     def content(self, system: ProteinSystem) -> str:
-        """Returns the hash of the structure's backbone on the residues of a system."""
-        xyz, observed = self._placed(system)
-        return hashlib.sha256(xyz.tobytes() + observed.tobytes()).hexdigest()
+        """Returns the hash of the structures' backbones on the residues of a system."""
+        digest = hashlib.sha256()
+        for xyz, observed in self._placed(system):
+            digest.update(xyz.tobytes() + observed.tobytes())
+        return digest.hexdigest()
 
     def features(self, system: ProteinSystem) -> Mapping[str, Any]:
         """Returns the features of pairs (L, L, `WIDTH`), float32.
 
         Raises:
             MissingFeaturesError: If the folder holds no structure of the protein.
-            InputError: If the structure cannot be read, is of another protein, or memory is too short for all pairs.
+            InputError: If a structure cannot be read, is of another protein, or memory is too short for all pairs.
         """
         memory.require(
             4 * _COPIES * WIDTH * system.length**2,
             f"{system.name}: the features of all pairs of {system.length} residues",
             "take a shorter chain or a machine with more memory",
         )
-        xyz, observed = self._placed(system)
-        return {"node_extra": None, "pair_extra": pair_geometry(xyz, observed)}
+        states = self._placed(system)
+        if len(states) == 1:
+            return {"node_extra": None, "pair_extra": pair_geometry(*states[0])}
+        total = np.zeros((system.length, system.length, WIDTH), dtype=np.float32)
+        counts = np.zeros((system.length, system.length, 1), dtype=np.float32)
+        for xyz, observed in states:
+            total += pair_geometry(xyz, observed)
+            counts += (observed[:, None] & observed)[..., None]
+        return {"node_extra": None, "pair_extra": total / np.maximum(counts, 1.0)}
 
-    def _placed(self, system: ProteinSystem) -> tuple[np.ndarray, np.ndarray]:
-        # content and features are asked one after the other: the file is read once
+    def _placed(self, system: ProteinSystem) -> list[tuple[np.ndarray, np.ndarray]]:
+        # content and features are asked one after the other: the files are read once
         wanted = f"{system.name}/{system.text}"
         if self._latest is None or self._latest[0] != wanted:
-            path = self._path(system)
-            self._latest = (wanted, *placed(system, read_structure(path), f"'{path}'"))
-        return self._latest[1:]
+            self._latest = (wanted, [placed(system, read_structure(path), f"'{path}'") for path in self._paths(system)])
+        return self._latest[1]
 
-    def _path(self, system: ProteinSystem) -> Path:
+    def _paths(self, system: ProteinSystem) -> list[Path]:
         if self.source.is_file():
-            return self.source
+            return [self.source]
         stems = file_stems(system)
         for path in sorted(self.source.iterdir()):
             if is_structure_path(path) and Path(path.name.removesuffix(".gz")).stem in stems:
-                return path
+                return [path]
+            if path.is_dir() and path.name in stems:
+                states = sorted(state for state in path.iterdir() if is_structure_path(state))
+                if states:
+                    return states
         raise MissingFeaturesError(
-            f"'{self.source}' holds no structure of '{system.name}'; expected {system.name}.pdb or {stems[-1]}.pdb (hash of the sequence), or the same in another format"
+            f"'{self.source}' holds no structure of '{system.name}'; expected {system.name}.pdb or {stems[-1]}.pdb (hash of the sequence), the same in another "
+            f"format, or a folder {system.name} of structures"
         )
 
 

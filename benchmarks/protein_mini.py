@@ -40,7 +40,8 @@ from equilibra.systems.protein.data.backbones import Backbones
 from equilibra.systems.protein.data.read import backbones_of
 from equilibra.systems.protein.ensemble import ProteinEnsemble
 from equilibra.systems.protein.frames import written_atoms
-from equilibra.systems.protein.providers import condition, read_provider
+from equilibra.systems.protein.named_provider import read_provider
+from equilibra.systems.protein.providers import condition
 from equilibra.systems.protein.sources import protein_system
 from equilibra.systems.protein.system import ProteinSystem
 

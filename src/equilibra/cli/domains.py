@@ -169,7 +169,7 @@ def reader_of(
         InputError: If the features cannot be read.
     """
     if domain == "protein":
-        from equilibra.systems.protein.providers import read_provider
+        from equilibra.systems.protein.named_provider import read_provider
         from equilibra.systems.protein.sources import protein_systems
 
         provider = read_provider(features)

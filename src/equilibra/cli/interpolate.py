@@ -106,7 +106,7 @@ def run(
     if batch_size is not None:
         options["batch_size"] = batch_size
     if loaded.domain == "protein":
-        from equilibra.systems.protein.providers import read_provider
+        from equilibra.systems.protein.named_provider import read_provider
 
         options |= {"chains": chosen, "provider": read_provider(features), "log_density": log_density}
         options |= {"probes": probes, "seed": seed, "energy": energy, "folder": out}

@@ -276,7 +276,7 @@ def _common(given: dict[str, Any]) -> dict[str, Any]:
     writable(given["out"])
 
     from equilibra.memory import keep_freed_memory
-    from equilibra.systems.protein.providers import read_provider
+    from equilibra.systems.protein.named_provider import read_provider
 
     keep_freed_memory()
     return {

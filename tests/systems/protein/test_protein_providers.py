@@ -16,6 +16,7 @@ from structure_text import chain_lines, rich_structure
 from equilibra.errors import InputError, MissingDependencyError, ShapeError
 from equilibra.systems.protein import memory
 from equilibra.systems.protein.known_structure import CENTRES, WIDTH, pair_geometry
+from equilibra.systems.protein.named_provider import read_provider
 from equilibra.systems.protein.provider_cache import ProviderCache
 from equilibra.systems.protein.providers import (
     ArrayProvider,
@@ -24,7 +25,6 @@ from equilibra.systems.protein.providers import (
     NoProvider,
     Provider,
     condition,
-    read_provider,
     sequence_key,
 )
 from equilibra.systems.protein.sources import protein_system, protein_systems

@@ -60,6 +60,16 @@ KeepGeometry = Annotated[
     ),
 ]
 
+State = Annotated[
+    str,
+    typer.Option(
+        "--state",
+        help="Of ligands, with --data: torsional (shift, turn and torsions; bonds and angles are exact) or cartesian (positions of the heavy atoms, all of which are learned). The model "
+        "remembers it.",
+        rich_help_panel=PANEL,
+    ),
+]
+
 DataShare = Annotated[
     float | None,
     typer.Option(

@@ -19,6 +19,7 @@ from equilibra.errors import InputError
 
 if TYPE_CHECKING:
     from equilibra.systems.ligand.inputs import LigandInput
+    from equilibra.systems.ligand.network import StateKind
     from equilibra.systems.ligand.system import LigandSystem
     from equilibra.systems.model import Model
     from equilibra.train.config import TrainConfig
@@ -47,7 +48,17 @@ def run_ligand(ctx: typer.Context, given: dict[str, Any], config: TrainConfig, s
     for option in options.typed(ctx, OTHERS):
         raise InputError(f"train: {option} has no meaning for ligands; leave it out")
     name = given["name"] if options.typed(ctx, ("name",)) else "ligand"
+
+    from equilibra.systems.ligand.network import STATES
+
+    state = given["state"]
+    one_of("state", state, STATES)
     if given["energy"] is not None:
+        if state != "torsional":
+            raise InputError(
+                f"--state: got '{state}' with --energy; a docking score knows shift, turn and torsions only, and does not hold the bonds of a ligand together. Learn positions from "
+                "complexes or their dynamics with --data alone, or leave --state out"
+            )
         _from_energy(ctx, given, config, sizes, name)
         return
     of_pocket = (name for name in ligands.OWN if name != "keep_geometry")
@@ -64,14 +75,17 @@ def run_ligand(ctx: typer.Context, given: dict[str, Any], config: TrainConfig, s
             "train: got no data of ligands; name tables (CSV) or folders of complexes with --data, or with --energy vina a receptor and a ligand, or a table or folder of complexes"
         )
     sources = ligands.data_of(ctx, given)
-    out, config = _ready(ctx, given, config)
+    out, config = _ready(ctx, given, config, state)
 
     from equilibra.train.ligand import LigandSources, train_ligand
 
     read = LigandSources.read(sources)
     ligands.tell_data(ctx, read)
     model = options.watch(
-        ctx, out, config, lambda shown: train_ligand(read, out, config, name=name, network=sizes, progress=shown)
+        ctx,
+        out,
+        config,
+        lambda shown: train_ligand(read, out, config, name=name, state=state, network=sizes, progress=shown),
     )
     say(ctx, model.card.summary)
     ligands.tell_complexes(ctx, read, out)
@@ -79,6 +93,7 @@ def run_ligand(ctx: typer.Context, given: dict[str, Any], config: TrainConfig, s
 
 def tune_ligand(ctx: typer.Context, model: Model, given: dict[str, Any], config: TrainConfig) -> None:
     """Trains a model of ligands further on complexes."""
+    from equilibra.systems.ligand.network import state_of
     from equilibra.train.ligand import LigandSources, fine_tune_ligand
 
     for option in options.typed(ctx, (name for name in OTHERS if name in given)):
@@ -86,7 +101,7 @@ def tune_ligand(ctx: typer.Context, model: Model, given: dict[str, Any], config:
     if not given["data"]:
         raise InputError("fine-tune: got no data of ligands; name tables (CSV) or folders of complexes with --data")
     sources = ligands.data_of(ctx, given)
-    out, config = _ready(ctx, given, config)
+    out, config = _ready(ctx, given, config, state_of(model.process))
     read = LigandSources.read(sources)
     ligands.tell_data(ctx, read)
     made = options.watch(
@@ -129,7 +144,7 @@ def _from_energy(ctx: typer.Context, given: dict[str, Any], config: TrainConfig,
         ladder = dataclasses.replace(ladder, every=1)
     named = [given["source"], *([given["ligand"]] if given["ligand"] is not None else [])]
     complexes = ligands.inputs_of(named, given)
-    out, config = _ready(ctx, given, config)
+    out, config = _ready(ctx, given, config, "torsional")
     systems = _systems_of(ctx, complexes)
 
     from equilibra.systems.model import load
@@ -206,12 +221,12 @@ def _systems_of(ctx: typer.Context, complexes: Sequence[LigandInput]) -> list[Li
     return found
 
 
-def _ready(ctx: typer.Context, given: dict[str, Any], config: TrainConfig) -> tuple[Path, TrainConfig]:
-    """Returns the run folder, and the configuration with the defaults of ligands where none is named."""
+def _ready(ctx: typer.Context, given: dict[str, Any], config: TrainConfig, state: StateKind) -> tuple[Path, TrainConfig]:
+    """Returns the run folder, and the configuration with the defaults of a state of ligands where none is named."""
     import torch
 
     from equilibra.memory import keep_freed_memory
-    from equilibra.train.ligand import DEFAULT
+    from equilibra.train.ligand import DEFAULTS
 
     out = Path(given["out"])
     writable(out)
@@ -219,7 +234,7 @@ def _ready(ctx: typer.Context, given: dict[str, Any], config: TrainConfig) -> tu
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     own = {
-        key: getattr(DEFAULT, key)
+        key: getattr(DEFAULTS[state], key)
         for key in ("noise_median", "noise_width", "batch_size", "precision")
         if not options.typed(ctx, (key,))
     }

@@ -146,6 +146,7 @@ def run(
     data_share: ligand_input.DataShare = None,
     ligand_residue: ligand_input.LigandResidue = None,
     ligand_template: ligand_input.LigandTemplate = None,
+    state: ligand_input.State = "torsional",
 ) -> None:
     """Train a model on trajectories at equilibrium, with forces if there are any; on structures and trajectories of proteins; on crystal structures; or from an energy, without any data."""
     given = dict(locals())
@@ -163,6 +164,9 @@ def run(
     if domain != "crystal":
         for option in options.typed(ctx, crystals.LABELS):
             raise InputError(f"train: {option} has a meaning for crystals only; leave it out")
+    if domain != "ligand":
+        for option in options.typed(ctx, ("state",)):
+            raise InputError(f"train: {option} has a meaning for ligands only; leave it out")
     if domain == "adsorbate":
         adsorbate_training.run_adsorbate(ctx, given, config, sizes)
         return

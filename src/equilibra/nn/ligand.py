@@ -1,8 +1,8 @@
 r"""The Graphormer of ligands in pockets: heavy atoms of a ligand attend over each other and over those of a rigid receptor.
 
-The network sees where the atoms of the ligand are, never shift, turn and torsions themselves; its outputs are what vectors on the atoms are along these
-(`geometry.torsion_tree`): a sum, a torque, and a moment about each bond. So they turn with the receptor and the ligand as a whole. Products of three vectors in attention and head see
-handedness.
+The network sees where the atoms of the ligand are. `LigandNetwork` never sees shift, turn and torsions themselves; its outputs are what vectors on the atoms are along these
+(`geometry.torsion_tree`): a sum, a torque, and a moment about each bond. `CartesianLigandNetwork` returns a vector of each atom. So outputs turn with the receptor and the ligand as a
+whole, and do not change where both are shifted. Products of three vectors in attention and head see handedness.
 
 Atoms of the receptor do not move and are not updated: the arrays of pairs have L rows, those of the ligand, not L + P.
 """
@@ -30,6 +30,9 @@ REFERENCE, SHIFT, TURN, TORSIONS = "reference", "shift", "turn", "torsions"
 
 FIELDS = (SHIFT, TURN, TORSIONS)
 """Fields that move, in the order of their noise levels."""
+
+POSITIONS = "pos"
+"""Name of the one field that moves in the Cartesian state."""
 
 _START = 0.1
 _SETS = 3  # vectors of each atom: for the sum, the torque and the moments
@@ -85,8 +88,8 @@ class PocketAttention(GeometricAttention):
         return self.gathered(q, k, v, bias, vectors.vectors)
 
 
-class PoseHead(nn.Module):
-    r"""Vectors of atoms, three of each, as sums over all tokens.
+class AtomHead(nn.Module):
+    r"""Vectors of atoms, one or several sets of them, as sums over all tokens.
 
     .. math:: v^c_i = n^{-1/2} \sum_j w^c_{ij} r_{ij}, \qquad f^s_i = \sum_c \alpha^s_c(h_i)\, v^c_i + \sum_c \beta^s_c(h_i)\, v^c_i \times v^{c+1}_i
 
@@ -94,19 +97,19 @@ class PoseHead(nn.Module):
 
     Arguments:
         config: Size.
+        sets: Number of vectors of each atom.
     """
 
-    def __init__(self, config: LigandNetworkConfig) -> None:
+    def __init__(self, config: LigandNetworkConfig, sets: int = 1) -> None:
         super().__init__()
-        self.channels = config.channels
+        self.channels, self.sets = config.channels, sets
         self.receiver = nn.Linear(config.dim, config.pair_dim)
         self.sender = nn.Linear(config.dim, config.pair_dim, bias=False)
         self.weights = nn.Linear(config.pair_dim, config.channels)
-        self.mixing = nn.Linear(config.dim, 2 * _SETS * config.channels)
-        self.bond = nn.Sequential(nn.Linear(config.dim, config.pair_dim), nn.SiLU(), nn.Linear(config.pair_dim, 1))
+        self.mixing = nn.Linear(config.dim, 2 * sets * config.channels)
         with torch.no_grad():
             self.weights.weight.mul_(0.3)
-            # forces and torques are sums over the ligand: they start small, so that every noise level starts with a loss near one
+            # vectors start small, forces and torques being sums of them, so that every noise level starts with a loss near one
             self.mixing.weight.mul_(_START)
             self.mixing.bias.mul_(_START)
 
@@ -124,39 +127,53 @@ class PoseHead(nn.Module):
         each = pair_mask * pair_mask.sum(2, keepdim=True).clamp(min=1.0).rsqrt()
         w = self.weights(hidden).to(vectors.dtype) * each[..., None]
         v = full_precision_product(w.transpose(-1, -2), vectors)
-        alpha, beta = self.mixing(h).to(vectors.dtype).unflatten(-1, (2, _SETS, self.channels)).unbind(2)
+        alpha, beta = self.mixing(h).to(vectors.dtype).unflatten(-1, (2, self.sets, self.channels)).unbind(2)
         cross = torch.linalg.cross(v, v.roll(-1, dims=2))
         return full_precision_product(alpha, v) + full_precision_product(beta, cross)
 
 
-class LigandNetwork(Trunk):
-    """Graphormer for the three fields of a pose.
+class PoseHead(AtomHead):
+    """`AtomHead` for the sum, the torque and the moments, with a number of each bond that turns.
+
+    Arguments:
+        config: Size.
+    """
+
+    def __init__(self, config: LigandNetworkConfig) -> None:
+        super().__init__(config, _SETS)
+        self.bond = nn.Sequential(nn.Linear(config.dim, config.pair_dim), nn.SiLU(), nn.Linear(config.pair_dim, 1))
+
+
+class PocketTrunk(Trunk):
+    """Abstract: heavy atoms of a ligand in their pocket; a subclass reads the fields and adds `head`.
 
     Arguments:
         config: Size and vocabularies.
-        scale: Data scale of the shift, in Å.
+        scale: Data scale of the first field that moves, in Å.
     """
+
+    head: AtomHead
 
     def __init__(self, config: LigandNetworkConfig, *, scale: float) -> None:
         super().__init__(config)
         self.config, self.scale = config, scale
         self.still = LayerNorm(config.dim)
         self.add_layers(config, lambda: PocketAttention(config.dim, config.heads))
-        self.head = PoseHead(config)
 
-    def forward(self, inputs: Mapping[str, Tensor], levels: Tensor, features: GraphFeatures) -> dict[str, Tensor]:
-        """Returns the raw outputs: `shift` (batch, 1, 3), `turn` (batch, 1, 3) and `torsions` (batch, tokens, 1)."""
-        reference = inputs[REFERENCE]
-        batch, tokens = reference.shape[:2]
-        ligand = features.node["ligand"].expand(batch, tokens)
-        rows = int(ligand.sum(1).max())
-        columns = features.node["torsions_items"].any(0).nonzero()[:, 0]
+    def of_atoms(
+        self, pose: Tensor, reference: Tensor, ligand: Tensor, levels: Tensor, features: GraphFeatures
+    ) -> tuple[Tensor, Tensor]:
+        """Returns invariant features (batch, rows, dim) and vectors (batch, rows, sets, 3) of the ligand's atoms.
+
+        Arguments:
+            pose: Places of the ligand's atoms (batch, rows, 3), in Å.
+            reference: Places of all tokens (batch, tokens, 3), in Å, of which those of the pocket are read.
+            ligand: Which tokens are of the ligand (batch, tokens).
+            levels: Noise levels (batch, fields).
+            features: Features.
+        """
+        (batch, tokens), rows = reference.shape[:2], pose.shape[1]
         with torch.autocast(reference.device.type, enabled=False):
-            tree = tree_of(features, rows, columns)
-            # the input is the shift over the root of sigma^2 + scale^2, and the level is ln(sigma / scale) / 4
-            width = self.scale * torch.sqrt(1.0 + torch.exp(8.0 * levels[:, :1].to(reference.dtype)))
-            shift = inputs[SHIFT][:, 0] * width
-            pose = placed(reference[:, :rows], shift, inputs[TURN][:, 0], inputs[TORSIONS][:, columns, 0], tree)
             here = torch.where(ligand[:, :rows, None], pose, reference[:, :rows])
             x = torch.cat([here, reference[:, rows:]], dim=1)
             difference = x[:, None] - here[:, :, None]
@@ -175,8 +192,7 @@ class LigandNetwork(Trunk):
         h = self.embed_nodes(activated, noise, pair_mask, rows_only)
         around = _Surroundings(bounded, self.still(kinds).expand(batch, -1, -1), ligand[:, :rows])
         h = self.attend(h, activated, noise, mask, around)
-        vectors = self.head(h, around.tokens(h), z, bounded, pair_mask)
-        return self._outputs(h, vectors, pose, shift, ligand, tree, columns)
+        return h, self.head(h, around.tokens(h), z, bounded, pair_mask)
 
     def embed_pairs(self, geometry: Tensor, noise: Tensor, graph: GraphInputs) -> Tensor:
         """Returns pair features (batch, rows, tokens, pair_dim); see `Trunk.embed_pairs`. Pairs with tokens beyond the rows, of the pocket, are all of one kind, which is embedded once."""
@@ -189,6 +205,36 @@ class LigandNetwork(Trunk):
             far = self.pair({name: value[:, :1, rows : rows + 1] for name, value in graph.pair.items()})
             parts.append(geometry[:, :, rows:] + (far + level).to(geometry.dtype))
         return self.pair_hidden(nn.functional.silu(torch.cat(parts, dim=2)))
+
+
+class LigandNetwork(PocketTrunk):
+    """Graphormer for the three fields of a pose.
+
+    Arguments:
+        config: Size and vocabularies.
+        scale: Data scale of the shift, in Å.
+    """
+
+    head: PoseHead
+
+    def __init__(self, config: LigandNetworkConfig, *, scale: float) -> None:
+        super().__init__(config, scale=scale)
+        self.head = PoseHead(config)
+
+    def forward(self, inputs: Mapping[str, Tensor], levels: Tensor, features: GraphFeatures) -> dict[str, Tensor]:
+        """Returns the raw outputs: `shift` (batch, 1, 3), `turn` (batch, 1, 3) and `torsions` (batch, tokens, 1)."""
+        reference = inputs[REFERENCE]
+        ligand = features.node["ligand"].expand(reference.shape[:2])
+        rows = int(ligand.sum(1).max())
+        columns = features.node["torsions_items"].any(0).nonzero()[:, 0]
+        with torch.autocast(reference.device.type, enabled=False):
+            tree = tree_of(features, rows, columns)
+            # the input is the shift over the root of sigma^2 + scale^2, and the level is ln(sigma / scale) / 4
+            width = self.scale * torch.sqrt(1.0 + torch.exp(8.0 * levels[:, :1].to(reference.dtype)))
+            shift = inputs[SHIFT][:, 0] * width
+            pose = placed(reference[:, :rows], shift, inputs[TURN][:, 0], inputs[TORSIONS][:, columns, 0], tree)
+        h, vectors = self.of_atoms(pose, reference, ligand, levels, features)
+        return self._outputs(h, vectors, pose, shift, ligand, tree, columns)
 
     def _outputs(
         self, h: Tensor, vectors: Tensor, pose: Tensor, shift: Tensor, ligand: Tensor, tree: TorsionTree, columns: Tensor
@@ -209,6 +255,33 @@ class LigandNetwork(Trunk):
             moments = moments + self.head.bond(bonds.unflatten(1, (-1, 2)).sum(2))[..., 0].to(moments.dtype)
             torsions = moments.new_zeros(batch, ligand.shape[1]).index_copy(1, columns, moments)
         return {SHIFT: total[:, None], TURN: torque[:, None], TORSIONS: torsions[..., None]}
+
+
+class CartesianLigandNetwork(PocketTrunk):
+    r"""Graphormer for the positions of a ligand's heavy atoms, relative to the middle of the pocket's.
+
+    It sees the atoms at :math:`x / \sqrt{1 + \sigma^2/\sigma_d^2}`, with the noise :math:`\sigma` and the data scale :math:`\sigma_d`: where they are at small noise, and within the pocket at large
+    noise, that would scatter them beyond the reach of its distances.
+
+    Arguments:
+        config: Size and vocabularies, with one noise level.
+        scale: Data scale of the positions, in Å.
+    """
+
+    def __init__(self, config: LigandNetworkConfig, *, scale: float) -> None:
+        super().__init__(config, scale=scale)
+        self.head = AtomHead(config)
+
+    def forward(self, inputs: Mapping[str, Tensor], levels: Tensor, features: GraphFeatures) -> dict[str, Tensor]:
+        """Returns the raw output `pos` (batch, tokens, 3), zero for tokens of the pocket."""
+        reference = inputs[REFERENCE]
+        ligand = features.node["ligand"].expand(reference.shape[:2])
+        rows = int(ligand.sum(1).max())
+        with torch.autocast(reference.device.type, enabled=False):
+            pose = self.scale * inputs[POSITIONS][:, :rows]
+        vectors = self.of_atoms(pose, reference, ligand, levels, features)[1][:, :, 0]
+        still = vectors.new_zeros(len(vectors), reference.shape[1] - rows, 3)
+        return {POSITIONS: torch.cat([vectors * ligand[:, :rows, None], still], dim=1)}
 
 
 def tree_of(features: GraphFeatures, rows: int, columns: Tensor) -> TorsionTree:

@@ -127,6 +127,13 @@ class Model:
                 module.check_scope(system, self.scope, self.name)
         return list(systems)
 
+    def template(self, system: Any, n: int) -> State:
+        """Makes a State with the shapes of n samples of a system, and its fixed fields; of a domain with several kinds of State, the one that the process is of."""
+        module = domain(self.domain)
+        if hasattr(module, "template_of"):
+            return module.template_of(self.process, system, n)
+        return module.template(system, n)
+
     def bind(
         self,
         system: Any,
@@ -303,7 +310,7 @@ class Model:
         drawn = draw_blocks(
             bound,
             drawing,
-            lambda size: module.template(system, size),
+            lambda size: self.template(system, size),
             (lambda batch: module.valid(system, batch.state))
             if isinstance(drawing, SamplerDrawing | RelaxedDrawing)
             else drawing.check,
@@ -323,7 +330,7 @@ class Model:
                 records["path_weights"]["failures"] = dict(drawing.reduced.energy.failures)
         if isinstance(drawing, GuidedDrawing):
             batched = BatchedDenoiser(bound, at_once)
-            records["guidance"] = drawing.record(drawn.blocks, n, batched, module.template(system, 1))
+            records["guidance"] = drawing.record(drawn.blocks, n, batched, self.template(system, 1))
         provenance = {
             **identity,
             "seed": seed,
@@ -374,6 +381,8 @@ class Model:
             common |= {"labels": {key: float(value) for key, value in sorted(labels.items())}, "label_strength": label_strength}
         if guides is None and not corrected:
             raise InputError("corrected: has an effect on guided samples only; give guides, or leave it out")
+        if (relax is not None or energy is not None) and hasattr(domain(self.domain), "check_energy"):
+            domain(self.domain).check_energy(self.process, self.name)
         if relax is not None:
             if not hasattr(domain(self.domain), "relaxed"):
                 raise InputError(

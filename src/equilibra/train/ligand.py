@@ -14,17 +14,27 @@ import torch
 
 from equilibra.atomic import write_text
 from equilibra.data.conformations import ConformationData, Conformations
-from equilibra.diffusion.space import Torus
-from equilibra.errors import ConfigError, InputError
+from equilibra.diffusion.space import Euclidean, Torus
+from equilibra.energies.docking.box import Box
+from equilibra.errors import ConfigError, InputError, unknown_key_message
 from equilibra.sampling.choose import SamplerConfig
 from equilibra.sampling.grid import GridConfig
 from equilibra.systems.card import Card
 from equilibra.systems.ligand.domain import elements, identifier
 from equilibra.systems.ligand.ensemble import LigandEnsemble
 from equilibra.systems.ligand.inputs import ligand_systems
-from equilibra.systems.ligand.network import ligand_denoiser, ligand_network_config, ligand_process, network_values
-from equilibra.systems.ligand.poses import pose_state
-from equilibra.systems.ligand.system import CONFORMER, REFERENCE, SHIFT, TORSIONS, TURN, LigandSystem
+from equilibra.systems.ligand.network import (
+    STATES,
+    StateKind,
+    cartesian_process,
+    ligand_denoiser,
+    ligand_network_config,
+    ligand_process,
+    network_values,
+    state_of,
+)
+from equilibra.systems.ligand.poses import cartesian_pose_state, pose_state
+from equilibra.systems.ligand.system import CONFORMER, POSITIONS, REFERENCE, SHIFT, TORSIONS, TURN, LigandSystem
 from equilibra.systems.ligand.trajectory import ComplexTrajectory, LigandTrajectory, read_ligand_trajectory
 from equilibra.systems.model import Model
 from equilibra.systems.scope import Scope
@@ -38,14 +48,20 @@ TRANSFERABLE = 20
 DEFAULT = TrainConfig(batch_size=32, noise_median=0.3, noise_width=1.6, compile=False, precision="fp32")
 """How ligands are trained by default. Batches hold ligands and pockets of many sizes, so that networks are not compiled."""
 
-TUNING = dataclasses.replace(
-    FINE_TUNING,
-    **{name: getattr(DEFAULT, name) for name in ("batch_size", "noise_median", "noise_width", "compile", "precision")},
-)
-"""How models of ligands are trained further by default."""
+DEFAULTS: dict[StateKind, TrainConfig] = {
+    "torsional": DEFAULT,
+    "cartesian": dataclasses.replace(DEFAULT, noise_median=0.1, noise_width=1.8),
+}
+"""The same for each state. Bonds are learned at a hundredth of the noise at which places in the pocket are: of positions more of the batches have little noise."""
 
 SAMPLER = SamplerConfig(grid=GridConfig(steps=24, spacing="log", end="flow"))
 """The default sampler of models of ligands."""
+
+SAMPLERS: dict[StateKind, SamplerConfig] = {
+    "torsional": SAMPLER,
+    "cartesian": SamplerConfig(grid=GridConfig(steps=40, spacing="log", end="flow")),
+}
+"""The same for each state."""
 
 BUCKET = 16
 """Systems are padded to a multiple of so many tokens."""
@@ -59,8 +75,11 @@ OFFSET = 2.0
 WHOLE = (SHIFT, TURN, CONFORMER)
 """Fields that are one for a whole system."""
 
-SPACES = {TORSIONS: Torus(period=2.0 * np.pi)}
-"""Spaces that training batches are projected on."""
+SPACES: dict[StateKind, dict[str, Any]] = {
+    "torsional": {TORSIONS: Torus(period=2.0 * np.pi)},
+    "cartesian": {POSITIONS: Euclidean()},
+}
+"""Spaces that training batches of each state are projected on."""
 
 _STREAM = 0x504F5345
 
@@ -96,19 +115,28 @@ class LigandSources:
         """The systems of both, those with one pose first."""
         return [*self.systems, *(each.system for each in self.trajectories)]
 
-    def data(self, *, seed: int = 0) -> ConformationData:
+    def data(self, *, seed: int = 0, state: StateKind = "torsional") -> ConformationData:
         """Makes training batches, in which all complexes count the same.
 
-        Poses of complexes come with the geometry that they have, and fitted to bonds, angles and rings made anew, as samples have them; those of trajectories as they were fitted.
+        In the torsional state poses of complexes come with the geometry that they have, and fitted to bonds, angles and rings made anew, as samples have them; those of trajectories as
+        they were fitted. In the Cartesian state all are heavy atoms where the data have them.
 
         Arguments:
             seed: Seed of the places of the boxes about complexes with one pose.
+            state: What poses are.
         """
-        entries = [_complex(system, number, seed) for number, system in enumerate(self.systems)]
+        entries: list[Conformations] = []
+        weights: list[float] = []
+        for number, system in enumerate(self.systems):
+            made = [_complex(system, number, seed)] if state == "torsional" else _cartesian(system, number, seed)
+            entries += made
+            weights += [1.0 / len(made)] * len(made)
         for each in self.trajectories:
-            fields = {name: value.float() for name, value in each.state.fields.items()}
-            entries.append(Conformations(each.system, fields, whole=WHOLE))
-        return ConformationData(entries, bucket=BUCKET, weights=[1.0] * len(entries), spaces=SPACES)
+            fields = (each.state if state == "torsional" else cartesian_pose_state(each.system, each.positions)).fields
+            whole = [name for name in WHOLE if name in fields]
+            entries.append(Conformations(each.system, {name: x.float() for name, x in fields.items()}, whole=whole))
+            weights.append(1.0)
+        return ConformationData(entries, bucket=BUCKET, weights=weights, spaces=SPACES[state])
 
     def save(self, folder: Path) -> None:
         """Writes for each trajectory, to a folder of its number, the input to sample it with, the ensemble of its poses, and how well its frames fit."""
@@ -157,13 +185,17 @@ def complex_systems(sources: Sequence[Any]) -> list[LigandSystem]:
     return kept
 
 
+def _offsets(number: int, seed: int) -> torch.Tensor:
+    """Draws by how much (COPIES, 3) the box about a complex is moved, in Å."""
+    generator = torch.Generator().manual_seed(int(np.random.SeedSequence([seed, number, _STREAM]).generate_state(1)[0]))
+    return OFFSET * torch.stack([torch.randn(3, generator=generator, dtype=torch.float64) for _ in range(COPIES)])
+
+
 def _complex(system: LigandSystem, number: int, seed: int) -> Conformations:
     assert system.pose is not None
-    generator = torch.Generator().manual_seed(int(np.random.SeedSequence([seed, number, _STREAM]).generate_state(1)[0]))
     fields: dict[str, list[torch.Tensor]] = {}
-    for copy in range(COPIES):
+    for copy, offset in enumerate(_offsets(number, seed)):
         state = pose_state(system, system.pose[None], fitted=copy % 2 == 1)
-        offset = OFFSET * torch.randn(3, generator=generator, dtype=torch.float64)
         reference = state.fields[REFERENCE].double().clone()
         reference[:, len(system.torsions.heavy) :] -= offset
         moved = state.replace(**{SHIFT: state.fields[SHIFT] - offset, REFERENCE: reference})
@@ -172,9 +204,24 @@ def _complex(system: LigandSystem, number: int, seed: int) -> Conformations:
     return Conformations(system, {name: torch.cat(parts) for name, parts in fields.items()}, whole=WHOLE)
 
 
+def _cartesian(system: LigandSystem, number: int, seed: int) -> list[Conformations]:
+    """Returns the heavy atoms of a complex among the pocket atoms of each place of its box."""
+    assert system.pose is not None
+    made = []
+    for offset in _offsets(number, seed).tolist():
+        x, y, z = (middle + by for middle, by in zip(system.box.centre, offset, strict=True))
+        moved = system.in_box(Box((x, y, z), system.box.size))
+        fields = cartesian_pose_state(moved, system.pose[None]).fields
+        made.append(Conformations(moved, {name: value.float() for name, value in fields.items()}))
+    return made
+
+
 def shift_scale(data: ConformationData) -> float:
-    """Returns the standard deviation per axis of the shift over training data, in Å."""
-    squares = [float(entry.fields[SHIFT].double().square().mean()) for entry in data.entries]
+    """Returns the standard deviation per axis of the shift over training data, in Å; in the Cartesian state that of the heavy atoms about the middle of the pocket's."""
+    squares = []
+    for entry in data.entries:
+        x = entry.fields[SHIFT] if SHIFT in entry.fields else entry.fields[POSITIONS][:, entry.system.features.node["ligand"]]
+        squares.append(float(x.double().square().mean()))
     return max(round(float(np.sqrt(np.average(squares, weights=data.weights))), 3), 0.5)
 
 
@@ -190,6 +237,7 @@ def train_ligand(
     config: TrainConfig | None = None,
     *,
     name: str = "ligand",
+    state: StateKind = "torsional",
     network: dict[str, int] | None = None,
     sampler: SamplerConfig | None = None,
     card: Card | None = None,
@@ -200,8 +248,9 @@ def train_ligand(
     Arguments:
         sources: Complexes and trajectories: what `LigandSources.read` takes, or what it made.
         folder: Run folder; the model is written to `folder/model`, what belongs to trajectories to `folder/complexes`.
-        config: How to train, by default `DEFAULT`; networks of ligands are never compiled.
+        config: How to train, by default as `DEFAULTS` has it; networks of ligands are never compiled.
         name: Name of the model.
+        state: What its poses are: shift, turn and torsions, or positions of the heavy atoms (`cartesian`).
         network: Changes of the network's size, by the names of `LigandNetworkConfig`.
         sampler: The model's default sampler.
         card: Its card.
@@ -209,21 +258,25 @@ def train_ligand(
 
     Raises:
         InputError: If the data cannot be used.
+        ConfigError: If there is no such state.
         CheckpointError: If the folder holds another run.
         DivergenceError: If training diverges; the last good checkpoint is kept.
     """
-    config = dataclasses.replace(config or DEFAULT, compile=False)
+    if state not in STATES:
+        raise ConfigError(unknown_key_message("state", state, STATES))
+    config = dataclasses.replace(config or DEFAULTS[state], compile=False)
     given = sources if isinstance(sources, LigandSources) else LigandSources.read(sources)
-    data = given.data(seed=config.seed)
-    network_config = ligand_network_config(**(network or {}))
+    data = given.data(seed=config.seed, state=state)
+    process = (ligand_process if state == "torsional" else cartesian_process)(shift_scale(data))
+    network_config = ligand_network_config(state, **(network or {}))
     model = Model(
         name=name,
         domain="ligand",
-        denoiser=ligand_denoiser(ligand_process(shift_scale(data)), network_config, seed=config.seed),
+        denoiser=ligand_denoiser(process, network_config, seed=config.seed),
         network=network_values(network_config),
-        sampler=sampler or SAMPLER,
+        sampler=sampler or SAMPLERS[state],
         scope=scope_of(given.all_systems),
-        card=card or _card(f"Trained on {given.in_words()}."),
+        card=card or _card(f"Trained on {given.in_words()}.", state),
     )
     made = fit(model, data, Path(folder), config, progress)
     given.save(Path(folder) / "complexes")
@@ -239,7 +292,7 @@ def fine_tune_ligand(
     name: str | None = None,
     progress: Progress = lambda step, values: None,
 ) -> Model:
-    """Trains a model further on other complexes; the given model is left as it is.
+    """Trains a model further on other complexes, in its own state; the given model is left as it is.
 
     Arguments:
         model: Where to start.
@@ -255,12 +308,13 @@ def fine_tune_ligand(
         CheckpointError: If the folder holds another run.
         DivergenceError: If training diverges; the last good checkpoint is kept.
     """
-    config = dataclasses.replace(config or TUNING, compile=False)
     start = starting_model(model, "ligand", None)
+    state = state_of(start.process)
+    config = dataclasses.replace(config or tuning(state), compile=False)
     if start.denoiser.parametrisation == "energy":
         raise ConfigError(f"fine-tune: '{model.name}' has a conservative network, which ligands do not have")
     given = sources if isinstance(sources, LigandSources) else LigandSources.read(sources)
-    data = given.data(seed=config.seed)
+    data = given.data(seed=config.seed, state=state)
     scope = scope_of(given.all_systems)
     scope = dataclasses.replace(
         scope,
@@ -268,15 +322,28 @@ def fine_tune_ligand(
         elements=tuple(sorted({*scope.elements, *model.scope.elements})),
         transferable=scope.transferable or model.scope.transferable,
     )
-    copy = tuned(start, name=name, scope=scope, card=_card(f"{model.name}, trained further on {given.in_words()}."))
+    copy = tuned(start, name=name, scope=scope, card=_card(f"{model.name}, trained further on {given.in_words()}.", state))
     made = fit(copy, data, Path(folder), config, progress, start=model.sha256)
     given.save(Path(folder) / "complexes")
     return made
 
 
-def _card(summary: str) -> Card:
+def tuning(state: StateKind) -> TrainConfig:
+    """Returns how models of ligands are trained further by default."""
+    names = ("batch_size", "noise_median", "noise_width", "compile", "precision")
+    return dataclasses.replace(FINE_TUNING, **{name: getattr(DEFAULTS[state], name) for name in names})
+
+
+def _card(summary: str, state: StateKind) -> Card:
+    what, weights = {
+        "torsional": ("", "weights for an energy say how far they are from its Boltzmann distribution."),
+        "cartesian": (
+            " Poses are positions of heavy atoms (cartesian state).",
+            "bonds, angles and stereo-centres among it, so that some are wrong and rejected; there are no weights for a docking score.",
+        ),
+    }[state]
     return Card(
-        summary=summary,
-        not_good_for="Affinities; receptors that change their shape with the ligand; covalent ligands. Poses are samples of what complexes teach: weights for an energy "
-        "say how far they are from its Boltzmann distribution.",
+        summary=f"{summary}{what}",
+        not_good_for="Affinities; receptors that change their shape with the ligand; covalent ligands. Poses are samples of what complexes teach: "
+        f"{weights}",
     )

@@ -23,7 +23,7 @@ from equilibra.systems.ligand.energy import ENERGIES, ligand_energy
 from equilibra.systems.ligand.engine import PoseEnergy, PosePacking, pose_moves
 from equilibra.systems.ligand.ensemble import LigandEnsemble
 from equilibra.systems.ligand.inputs import ligand_systems
-from equilibra.systems.ligand.network import ligand_denoiser, ligand_network_config, ligand_process, network_values
+from equilibra.systems.ligand.network import ligand_denoiser, ligand_network_config, ligand_process, network_values, state_of
 from equilibra.systems.ligand.poses import pose_positions, pose_state, random_state
 from equilibra.systems.ligand.system import SHIFT, LigandSystem
 from equilibra.systems.model import Model
@@ -128,7 +128,7 @@ def train_ligand_on_energy(
         for system, potential, place in zip(systems, potentials, places, strict=True)
     ]
     starts = [PosePacking(system).array(start_poses(system, train.seed, from_pose=from_pose)) for system in systems]
-    network_config = ligand_network_config(**{"conditions": int(config.rungs > 1), **(network or {})})
+    network_config = ligand_network_config("torsional", **{"conditions": int(config.rungs > 1), **(network or {})})
     identities = [
         {
             "kind": "training of a ligand from its energy",
@@ -258,6 +258,10 @@ def _mean_square(training: EnergyTraining) -> float:
 
 def _take(network: torch.nn.Module, model: Model) -> None:
     """Gives a network the weights of another model; what that one was not told of, its temperature, keeps its random weights."""
+    if model.domain == "ligand" and state_of(model.process) != "torsional":
+        raise InputError(
+            f"weights: '{model.name}' is of the cartesian state, and a training from an energy is of the torsional one; start from a model of that, or leave it out"
+        )
     own, other = network.state_dict(), model.denoiser.network.state_dict()
     different = [key for key, value in other.items() if key in own and own[key].shape != value.shape]
     if model.domain != "ligand" or different or not set(other) & set(own):

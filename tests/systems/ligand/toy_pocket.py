@@ -7,7 +7,13 @@ import torch
 
 from equilibra.energies.docking import Box
 from equilibra.systems.ligand.inputs import LigandInput, ligand_systems
-from equilibra.systems.ligand.network import ligand_denoiser, ligand_network_config, ligand_process, network_values
+from equilibra.systems.ligand.network import (
+    cartesian_process,
+    ligand_denoiser,
+    ligand_network_config,
+    ligand_process,
+    network_values,
+)
 
 SMILES = "C[C@H](N)CCOC"
 SIZE = {"dim": 16, "pair_dim": 8, "layers": 2, "heads": 2, "basis": 8, "channels": 4}
@@ -43,20 +49,25 @@ def toy_denoiser(seed=0, **size):
     return ligand_denoiser(ligand_process(), ligand_network_config(**{**SIZE, **size}), seed=seed)
 
 
-def toy_model(system, seed=0):
-    """An untrained model that knows the system: its samples are Gaussian about the middle of the box, with any turn and torsions."""
+def cartesian_toy_denoiser(seed=0, scale=3.0, **size):
+    config = ligand_network_config("cartesian", **{**SIZE, **size})
+    return ligand_denoiser(cartesian_process(scale), config, seed=seed)
+
+
+def toy_model(system, seed=0, state="torsional"):
+    """An untrained model that knows the system: its samples are Gaussian about the middle of the box, with any turn and torsions; in the Cartesian state each atom is Gaussian."""
     from equilibra.sampling.choose import SamplerConfig
     from equilibra.sampling.grid import GridConfig
     from equilibra.systems.card import Card
     from equilibra.systems.model import Model
     from equilibra.train.ligand import scope_of
 
-    denoiser = toy_denoiser(seed).requires_grad_(False).eval()
+    denoiser = (toy_denoiser if state == "torsional" else cartesian_toy_denoiser)(seed).requires_grad_(False).eval()
     return Model(
         name="toy",
         domain="ligand",
         denoiser=denoiser,
-        network=network_values(ligand_network_config(**SIZE)),
+        network=network_values(ligand_network_config(state, **SIZE)),
         sampler=SamplerConfig(grid=GridConfig(steps=6, spacing="log", end="flow")),
         scope=scope_of([system]),
         card=Card(summary="Untrained."),
@@ -67,4 +78,15 @@ def seeded(seed):
     return torch.Generator().manual_seed(seed)
 
 
-__all__ = ["SIZE", "SMILES", "Box", "pocket_pdb", "seeded", "toy_denoiser", "toy_input", "toy_model", "toy_system"]
+__all__ = [
+    "SIZE",
+    "SMILES",
+    "Box",
+    "cartesian_toy_denoiser",
+    "pocket_pdb",
+    "seeded",
+    "toy_denoiser",
+    "toy_input",
+    "toy_model",
+    "toy_system",
+]

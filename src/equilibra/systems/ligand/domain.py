@@ -20,7 +20,7 @@ from equilibra.systems.blocks import Block
 from equilibra.systems.ligand.energy import ligand_energy
 from equilibra.systems.ligand.ensemble import LigandEnsemble
 from equilibra.systems.ligand.inputs import ligand_systems
-from equilibra.systems.ligand.network import ligand_denoiser
+from equilibra.systems.ligand.network import ligand_denoiser, state_of
 from equilibra.systems.ligand.poses import pose_positions
 from equilibra.systems.ligand.relaxation import relaxed_poses
 from equilibra.systems.ligand.system import LigandSystem
@@ -57,10 +57,17 @@ def meant(source: Any, scope: Scope) -> Any:
 
 
 def template(system: LigandSystem, n: int) -> State:
-    """Makes a State with the shapes of n samples, the ring conformers in turn."""
+    """Makes a State with the shapes of n samples in the torsional state, the ring conformers in turn."""
     number = torch.arange(n) % len(system.geometries)
     angles = torch.zeros(n, len(system.torsions.axes))
     return system.state(torch.zeros(n, 3), torch.eye(3).repeat(n, 1, 1), angles, number)
+
+
+def template_of(process: Process, system: LigandSystem, n: int) -> State:
+    """Makes a State with the shapes of n samples in the state that a process is of."""
+    if state_of(process) == "torsional":
+        return template(system, n)
+    return system.cartesian_state(torch.zeros(n, len(system.torsions.heavy), 3))
 
 
 def identifier(system: LigandSystem) -> str:
@@ -119,6 +126,19 @@ def valid(system: LigandSystem, state: State) -> np.ndarray:
 def energy(system: LigandSystem, name: str) -> Energy:
     """Makes the energy of poses by its name; see `ligand_energy`."""
     return ligand_energy(system, name)
+
+
+def check_energy(process: Process, name: str) -> None:
+    """Checks that samples of a model can be weighted for an energy, or relaxed in one.
+
+    Raises:
+        InputError: If they are positions of atoms, which the docking score does not hold together.
+    """
+    if state_of(process) == "cartesian":
+        raise InputError(
+            f"energy: the model '{name}' is of the cartesian state, in which nothing but the model holds the bonds of a ligand: a docking score knows shift, turn and torsions "
+            "only. Leave --energy and --relax out, or take a model of the torsional state"
+        )
 
 
 def relaxed(system: LigandSystem, state: State, energy: Energy) -> tuple[State, np.ndarray]:

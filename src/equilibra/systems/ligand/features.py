@@ -44,7 +44,7 @@ PAIR_VOCABULARY: dict[str, int] = {**chemical_graph.PAIR_VOCABULARY, "path": _OU
 def pocket_features(mol: Any, stereo: Stereo, receptor: Receptor, pocket: np.ndarray, torsions: LigandTorsions) -> Features:
     """Makes the features of a ligand with L heavy atoms and P atoms of its pocket.
 
-    Besides those of the vocabularies there are `ligand` (tokens,), true for the ligand's, `parent` (tokens,), for the far atom of each bond that turns the token
+    Besides those of the vocabularies there are `ligand` (tokens,), true for the ligand's, `pos_items`, the same for the field of that name, `parent` (tokens,), for the far atom of each bond that turns the token
     of the near one, `torsions_items` (tokens,), true for these far atoms, and the pairs `moving` (tokens, tokens): which tokens move with which far atom.
 
     Raises:
@@ -75,7 +75,7 @@ def pocket_features(mol: Any, stereo: Stereo, receptor: Receptor, pocket: np.nda
     moving[far, :own] = torch.from_numpy(torsions.moving[:, torsions.heavy])
     ligand = torch.arange(own + others) < own
     return Features(
-        node={**node, "ligand": ligand, "torsions_items": items, "parent": parent},
+        node={**node, "ligand": ligand, "pos_items": ligand, "torsions_items": items, "parent": parent},
         pair={**pair, "moving": moving},
     )
 

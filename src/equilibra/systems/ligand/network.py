@@ -1,6 +1,6 @@
-r"""The ligand's process and network: shift, turn and torsions of poses, and two fixed fields.
+r"""The ligand's processes and networks, of two states: torsional, with shift, turn and torsions, or Cartesian, as DiG has it, with positions of the heavy atoms.
 
-The reference measure of every density is the product of Lebesgue measure of the shift (Å³), Haar measure of mass 1 of the turn, and Lebesgue measure of the torsions (rad). It is the Cartesian measure for
+The reference measure of every density of the Cartesian state is Lebesgue measure of the heavy atoms (Å^3L). Of the torsional state it is the product of Lebesgue measure of the shift (Å³), Haar measure of mass 1 of the turn, and Lebesgue measure of the torsions (rad). It is the Cartesian measure for
 the given bonds and angles, whatever the point that the shift is of (`geometry.torsion_tree`).
 """
 
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from math import pi
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 
@@ -18,9 +18,18 @@ from equilibra.diffusion.process import Field, Process
 from equilibra.diffusion.schedule import VarianceExploding
 from equilibra.diffusion.space import SO3, Euclidean, Fixed, Torus
 from equilibra.errors import ConfigError
-from equilibra.nn.ligand import LigandNetwork, LigandNetworkConfig
+from equilibra.nn.ligand import CartesianLigandNetwork, LigandNetwork, LigandNetworkConfig, PocketTrunk
 from equilibra.systems.ligand.features import NODE_VOCABULARY, PAIR_VOCABULARY
-from equilibra.systems.ligand.system import CONFORMER, REFERENCE, SHIFT, TORSIONS, TURN
+from equilibra.systems.ligand.system import CONFORMER, POSITIONS, REFERENCE, SHIFT, TORSIONS, TURN
+
+StateKind = Literal["torsional", "cartesian"]
+"""What poses of a model are: shift, turn and torsions, or positions of the heavy atoms."""
+
+STATES: tuple[StateKind, ...] = get_args(StateKind)
+"""Names of the states, the default first."""
+
+MOVING: dict[StateKind, list[str]] = {"torsional": [SHIFT, TURN, TORSIONS], "cartesian": [POSITIONS]}
+"""Fields that move in each of them."""
 
 SHIFT_SCALE = 2.5
 """Standard deviation in Å per axis of middles of ligands about the centre of their boxes."""
@@ -33,6 +42,12 @@ TURN_SIGMA = 0.02, 2.5
 
 TORSION_SIGMA = 0.03, 5.0
 """Noise range of torsions, in rad; the largest is uniform within 1e-5."""
+
+POSITION_SCALE = 4.0
+"""Standard deviation in Å per axis of heavy atoms about the middle of the atoms of their pockets."""
+
+POSITION_SIGMA = 0.01, 20.0
+"""Noise range of heavy atoms, in Å: from a third of the stiffest bond's amplitude."""
 
 _UNIFORM = pi / 3**0.5  # standard deviation of an angle that is uniform
 
@@ -58,9 +73,40 @@ def ligand_process(scale: float = SHIFT_SCALE) -> Process:
     )
 
 
-def ligand_network_config(**size: Any) -> LigandNetworkConfig:
-    """Returns the network's configuration with the ligand's vocabularies; keywords change its size."""
-    return LigandNetworkConfig(node_vocabulary=dict(NODE_VOCABULARY), pair_vocabulary=dict(PAIR_VOCABULARY), **size)
+def cartesian_process(scale: float = POSITION_SCALE) -> Process:
+    """Returns the variance-exploding process of heavy atoms, their prior Gaussian about the middle of the pocket's atoms; nothing is mean-free, since the pocket is the frame.
+
+    Arguments:
+        scale: Standard deviation in Å per axis of the heavy atoms over the data.
+    """
+    schedule = VarianceExploding(sigma_min=POSITION_SIGMA[0], sigma_max=max(POSITION_SIGMA[1], 4.0 * scale))
+    return Process(
+        {
+            REFERENCE: Field(space=Fixed(), schedule=schedule),
+            POSITIONS: Field(space=Euclidean(), schedule=schedule, data_scale=scale),
+        }
+    )
+
+
+def state_of(process: Process) -> StateKind:
+    """Tells what poses of a process are, by its fields.
+
+    Raises:
+        ConfigError: If it is no process of ligands.
+    """
+    for kind, moving in MOVING.items():
+        if process.moving == moving:
+            return kind
+    expected = " or ".join(", ".join(moving) for moving in MOVING.values())
+    raise ConfigError(f"process: got the moving fields {', '.join(process.moving)}, expected {expected} of ligands")
+
+
+def ligand_network_config(state: StateKind = "torsional", **size: Any) -> LigandNetworkConfig:
+    """Returns the network's configuration with the ligand's vocabularies and a noise level for each field that moves; keywords change its size."""
+    levels = len(MOVING[state])
+    return LigandNetworkConfig(
+        node_vocabulary=dict(NODE_VOCABULARY), pair_vocabulary=dict(PAIR_VOCABULARY), levels=levels, **size
+    )
 
 
 def network_values(config: LigandNetworkConfig) -> dict[str, Any]:
@@ -75,21 +121,23 @@ def ligand_denoiser(
     parametrisation: Parametrisation | Literal["energy"] = "edm",
     seed: int | None = None,
 ) -> TrainedDenoiser:
-    """Makes the denoiser; with a seed, its initial weights depend on the seed alone.
+    """Makes the denoiser, of the state that the process is of; with a seed, its initial weights depend on the seed alone.
 
     Raises:
-        ConfigError: If the parametrisation is `energy`, which ligands do not have, or the process is not that of ligands.
+        ConfigError: If the parametrisation is `energy`, which ligands do not have, or the process is not that of ligands, or the network has another number of noise levels.
     """
     if parametrisation == "energy":
         raise ConfigError("parametrisation: got 'energy', but ligands have no conservative network; use 'edm'")
-    if process.moving != [SHIFT, TURN, TORSIONS]:
+    state = state_of(process)
+    if config.levels != len(process.moving):
         raise ConfigError(
-            f"process: got the moving fields {process.moving}, expected {SHIFT}, {TURN} and {TORSIONS} of ligands"
+            f"network: got {config.levels} noise levels, expected {len(process.moving)}, one for each field that moves in the {state} state"
         )
-    scale = process.fields[SHIFT].data_scale
+    network: type[PocketTrunk] = LigandNetwork if state == "torsional" else CartesianLigandNetwork
+    scale = process.fields[process.reference].data_scale
 
     def make() -> TrainedDenoiser:
-        return NetworkDenoiser(LigandNetwork(config, scale=scale), process, parametrisation)
+        return NetworkDenoiser(network(config, scale=scale), process, parametrisation)
 
     if seed is None:
         return make()

@@ -9,14 +9,20 @@ from equilibra.geometry import so3, torus
 from equilibra.geometry.superposition import kabsch
 from equilibra.geometry.torsion_tree import placed, tangents
 from equilibra.state import State
-from equilibra.systems.ligand.system import CONFORMER, REFERENCE, SHIFT, TURN, LigandSystem
+from equilibra.systems.ligand.system import CONFORMER, POSITIONS, REFERENCE, SHIFT, TURN, LigandSystem
 from equilibra.systems.ligand.torsions import rooted
 
 _AT_ONCE = 256
 
 
 def pose_positions(system: LigandSystem, state: State) -> torch.Tensor:
-    """Returns the positions (batch, N, 3) of all atoms, in Å in the frame of the receptor, in float64 with gradients. Bonds, angles and stereo-centres are exact."""
+    """Returns the positions (batch, N, 3) of all atoms, in Å in the frame of the receptor, in float64 with gradients.
+
+    Bonds, angles and stereo-centres are exact; of a Cartesian State they are what the heavy atoms are, and hydrogens are put onto these (`systems.ligand.hydrogens`).
+    """
+    if POSITIONS in state.fields:
+        heavy = state.fields[POSITIONS][:, : len(system.torsions.heavy)].double()
+        return system.hydrogens.added(heavy + torch.from_numpy(system.pocket_centre))
     geometries = torch.from_numpy(system.geometries)
     number = state.fields[CONFORMER][:, 0, 0].round().long().clamp(0, len(geometries) - 1)
     angles = system.angles(state).double()
@@ -61,6 +67,12 @@ def pose_state(system: LigandSystem, positions: np.ndarray, *, fitted: bool = Fa
     reference = state.fields[REFERENCE].clone()
     reference[:, : len(heavy)] = geometry[:, heavy] - geometry[:, heavy].mean(1, keepdim=True)
     return state.replace(**{REFERENCE: reference})
+
+
+def cartesian_pose_state(system: LigandSystem, positions: np.ndarray) -> State:
+    """Makes the Cartesian State of poses (F, N, 3) in Å, in float64; it knows the heavy atoms alone."""
+    heavy = np.asarray(positions, dtype=np.float64)[:, system.torsions.heavy]
+    return system.cartesian_state(torch.from_numpy(heavy - system.pocket_centre))
 
 
 def fitted_poses(system: LigandSystem, positions: np.ndarray, *, steps: int = 6) -> tuple[State, np.ndarray]:

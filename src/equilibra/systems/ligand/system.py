@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -18,6 +18,7 @@ from equilibra.errors import InputError
 from equilibra.geometry.torsion_tree import turned_bonds
 from equilibra.state import State, System
 from equilibra.systems.ligand.features import pocket_features
+from equilibra.systems.ligand.hydrogens import Hydrogens, hydrogens_of
 from equilibra.systems.ligand.pocket import pocket_atoms
 from equilibra.systems.ligand.torsions import LigandTorsions, conformers, find_torsions, rooted
 from equilibra.systems.stereo import perceive_stereo
@@ -26,6 +27,10 @@ REFERENCE, SHIFT, TURN, TORSIONS, CONFORMER = "reference", "shift", "turn", "tor
 """Fields of a State: geometries of ligand tokens with all torsions at zero, and places of pocket tokens, both fixed (batch, tokens, 3); where the middle of the heavy atoms is (batch, 1, 3);
 the turn (batch, 1, 3, 3); the torsions (batch, tokens, 1), each at the token of the far atom of its bond, with a mask; the number of the ring conformer, fixed (batch, 1, 1). Lengths in Å,
 relative to the centre of the box."""
+
+POSITIONS = "pos"
+"""Field of a Cartesian State, which has this and `reference` alone: places of ligand tokens (batch, tokens, 3), with a mask. Lengths in Å, relative to the middle of the pocket's atoms: all
+that a network sees is then in a frame that it sees, too."""
 
 CONFORMERS = 8
 """Largest number of ring conformers by default."""
@@ -106,6 +111,11 @@ class LigandSystem(System):
         both = np.concatenate([heavy, np.broadcast_to(places, (len(heavy), *places.shape))], axis=1)
         return torch.from_numpy(both).float()
 
+    @cached_property
+    def hydrogens(self) -> Hydrogens:
+        """Where the hydrogens are about the heavy atoms."""
+        return hydrogens_of(self.mol, self.reference)
+
     def torsion_mask(self, n: int) -> torch.Tensor:
         """Returns which tokens carry a torsion, for n samples (n, tokens)."""
         return self.features.node[f"{TORSIONS}_items"].expand(n, -1)
@@ -132,6 +142,31 @@ class LigandSystem(System):
             },
             {TORSIONS: self.torsion_mask(n)},
         )
+
+    @cached_property
+    def pocket_centre(self) -> np.ndarray:
+        """Mean (3,) of the pocket's atoms that the network sees, in Å."""
+        return np.asarray(self.receptor.positions.numpy()[self.pocket].mean(0))
+
+    def cartesian_state(self, heavy: torch.Tensor) -> State:
+        """Makes a Cartesian State of n poses from their heavy atoms (n, L, 3), in Å relative to `pocket_centre`."""
+        (n, own), others = heavy.shape[:2], len(self.pocket)
+        still = torch.from_numpy(self.receptor.positions.numpy()[self.pocket] - self.pocket_centre).to(heavy)
+        places = torch.cat([heavy.new_zeros(n, own, 3), still.expand(n, -1, -1)], dim=1)
+        positions = torch.cat([heavy, heavy.new_zeros(n, others, 3)], dim=1)
+        mask = self.features.node[f"{POSITIONS}_items"].expand(n, -1)
+        return State({REFERENCE: places, POSITIONS: positions}, {POSITIONS: mask})
+
+    def in_box(self, box: Box) -> LigandSystem:
+        """Returns the same ligand and receptor with another box, and the pocket that belongs to it.
+
+        Raises:
+            InputError: If the box is not at the receptor.
+        """
+        pocket = pocket_atoms(self.receptor, box)
+        features = pocket_features(self.mol, perceive_stereo(self.mol), self.receptor, pocket, self.torsions)
+        digest = hashlib.sha256(json.dumps([self.digest, *box.centre, *box.size]).encode()).hexdigest()
+        return replace(self, box=box, pocket=pocket, features=features, digest=digest)
 
     def angles(self, state: State) -> torch.Tensor:
         """Returns the torsions (batch, T) of a State, in rad."""

@@ -112,7 +112,7 @@ def test_a_model_is_trained_further(tiny, config, tmp_path):
     assert tuned.sha256 != model.sha256
     assert tuned.process.fields["cell"].space.centre == model.process.fields["cell"].space.centre
     assert all(torch.equal(value, before[name]) for name, value in model.denoiser.network.state_dict().items())
-    with pytest.raises(InputError, match="the data have NaCl, which 'tiny' has never seen"):
+    with pytest.raises(InputError, match="the data have Na, Cl, which 'tiny' has never seen"):
         fine_tune_crystal(model, [CrystalEntry(data=[rock_salt()])], tmp_path / "salt", config(steps=2))
 
 

@@ -82,7 +82,7 @@ def test_fine_tuning_starts_from_the_weights_and_leaves_the_model_alone(tiny, et
 
 def test_fine_tuning_on_an_unknown_element_is_refused(tiny, make_files, config, tmp_path):
     other = make_files(tmp_path / "thiol", "CS", 4)
-    with pytest.raises(InputError, match="atomic numbers 16, which 'tiny' has never seen"):
+    with pytest.raises(InputError, match="the data have S, which 'tiny' has never seen"):
         fine_tune(tiny[0], [other], tmp_path / "run", config())
     assert not (tmp_path / "run").exists()
 

@@ -25,7 +25,7 @@ from equilibra.systems.model import Model
 from equilibra.systems.scope import Scope
 from equilibra.train.adsorbate_energy import DEFAULT, TRANSFERABLE
 from equilibra.train.config import FINE_TUNING, TrainConfig
-from equilibra.train.fit import fit, start_choices, starting_model, tuned, warn_left_out, weights_digest
+from equilibra.train.fit import check_elements, fit, start_choices, starting_model, tuned, warn_left_out, weights_digest
 from equilibra.train.run import Progress
 from equilibra.units import thermal_energy
 
@@ -214,11 +214,7 @@ def fine_tune_adsorbate(
     config = dataclasses.replace(config or TUNING, compile=False)
     start = starting_model(model, "adsorbate", temperature)
     data, own = _read(entries, temperature)
-    unknown = sorted(set(elements(own)) - set(model.scope.elements))
-    if unknown:
-        raise InputError(
-            f"fine-tune: the data have the atomic numbers {unknown}, which '{model.name}' has never seen; train a model from the start instead"
-        )
+    check_elements(model, elements(own))
     copy = tuned(
         start,
         name=name,

@@ -22,7 +22,6 @@ from equilibra.sampling.choose import SamplerConfig
 from equilibra.systems.card import Card
 from equilibra.systems.crystal.data.read import read_structures
 from equilibra.systems.crystal.data.records import ENERGY
-from equilibra.systems.crystal.formula import formula_of
 from equilibra.systems.crystal.network import crystal_denoiser, crystal_network_config, crystal_process, network_values
 from equilibra.systems.crystal.structures import Structure, fields_of
 from equilibra.systems.crystal.system import CrystalSystem
@@ -30,7 +29,7 @@ from equilibra.systems.labels import WIDTH, Label, conditions
 from equilibra.systems.model import Model
 from equilibra.systems.scope import Scope
 from equilibra.train.config import FINE_TUNING, TrainConfig
-from equilibra.train.fit import fit, starting_model, tuned, warn_left_out, weights_digest
+from equilibra.train.fit import check_elements, fit, starting_model, tuned, warn_left_out, weights_digest
 from equilibra.train.run import Progress
 
 TRANSFERABLE = 100
@@ -201,11 +200,7 @@ def fine_tune_crystal(
     start = starting_model(model, "crystal", None)
     data, measured = crystal_data(entries, model.scope.labels)
     scope = _scope(data, measured)
-    unknown = sorted(set(scope.elements) - set(model.scope.elements))
-    if unknown:
-        raise InputError(
-            f"fine-tune: the data have {formula_of(unknown)}, which '{model.name}' has never seen; train a model from the start instead"
-        )
+    check_elements(model, scope.elements)
     copy = tuned(
         start,
         name=name,

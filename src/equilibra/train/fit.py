@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +104,25 @@ def starting_model(model: Model, domain: str, temperature: float | None) -> Mode
     if model.domain != domain:
         raise InputError(f"fine-tune: the model '{model.name}' is of the domain '{model.domain}', expected '{domain}'")
     return model if model.scope.temperatures is None else model.at_temperature(temperature)
+
+
+def check_elements(model: Model, found: Iterable[int]) -> None:
+    """Checks that a model to be trained further has seen all elements of the data.
+
+    Arguments:
+        model: The model; one that is meant for any elements is taken as it is.
+        found: Atomic numbers of the data.
+
+    Raises:
+        InputError: If there are others.
+    """
+    unknown = sorted(set(found) - set(model.scope.elements))
+    if model.scope.elements and unknown:
+        from ase.data import chemical_symbols
+
+        raise InputError(
+            f"fine-tune: the data have {', '.join(chemical_symbols[number] for number in unknown)}, which '{model.name}' has never seen; train a model from the start instead"
+        )
 
 
 def start_choices(model: Model, start: Model) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from equilibra.systems.molecule.network import molecule_denoiser, molecule_netwo
 from equilibra.systems.molecule.system import MoleculeSystem, molecule_system
 from equilibra.systems.scope import Scope
 from equilibra.train.config import FINE_TUNING, TrainConfig
-from equilibra.train.fit import fit, start_choices, starting_model, tuned
+from equilibra.train.fit import check_elements, fit, start_choices, starting_model, tuned
 from equilibra.train.run import Progress
 from equilibra.units import thermal_energy
 
@@ -126,7 +126,7 @@ def fine_tune(
     if kelvin is None:
         raise InputError(f"temperature: got none, and the model '{model.name}' has none; give that of the trajectories in K")
     conformations = [read_molecule(files, temperature=kelvin) for files in entries]
-    _check_elements(conformations, model)
+    check_elements(model, elements(_molecules(conformations)))
     data = ConformationData(conformations)
     copy = tuned(
         start,
@@ -148,15 +148,6 @@ def _scope(systems: Sequence[MoleculeSystem], temperature: float) -> Scope:
 
 def _molecules(conformations: Sequence[Conformations]) -> list[MoleculeSystem]:
     return [cast(MoleculeSystem, entry.system) for entry in conformations]
-
-
-def _check_elements(conformations: Sequence[Conformations], model: Model) -> None:
-    unknown = sorted(set(elements(_molecules(conformations))) - set(model.scope.elements))
-    if model.scope.elements and unknown:
-        raise InputError(
-            f"fine-tune: the data have elements of the atomic numbers {', '.join(map(str, unknown))}, which '{model.name}' has never seen; "
-            "train a model from the start instead"
-        )
 
 
 def _check_stereo(positions: np.ndarray, system: MoleculeSystem) -> None:

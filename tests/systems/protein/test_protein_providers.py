@@ -381,6 +381,12 @@ def test_several_known_states_of_a_protein_are_averaged_over_those_that_have_bot
     # what both share is as sharp as in one, what differs is not
     np.testing.assert_allclose(found[:5, :5], alone[0][:5, :5], atol=2e-3)
     assert np.abs(found[:5, 10] - alone[0][:5, 10]).max() > 0.2
+    named = condition(plain, read_provider(f"structure:{states / 'a.pdb'}, {states / 'b.pdb'}"))
+    assert named.provider_content == both.provider_content
+    with pytest.raises(InputError, match=r"no such file or folder: 'nowhere\.pdb'"):
+        read_provider(f"structure:{states / 'a.pdb'},nowhere.pdb")
+    with pytest.raises(InputError, match=r"'.*known' is no structure"):
+        read_provider(f"structure:{states / 'a.pdb'},{tmp_path / 'known'}")
     (states / "b.pdb").unlink()
     again = condition(plain, read_provider(f"structure:{tmp_path / 'known'}"))
     assert again.provider_content != both.provider_content

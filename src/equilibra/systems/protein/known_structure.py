@@ -39,25 +39,30 @@ class StructureProvider:
     are the same wherever a structure lies and however it is turned.
 
     Arguments:
-        source: A PDB or mmCIF file; or a folder that holds, for each protein, `NAME.pdb` and the like, or a folder `NAME` of several states, where NAME is
-            the protein's name or the first 16 letters of the SHA-256 of its sequence.
+        source: A PDB or mmCIF file, or several states of one protein, separated by commas; or a folder that holds, for each protein, `NAME.pdb` and the
+            like, or a folder `NAME` of several states, where NAME is the protein's name or the first 16 letters of the SHA-256 of its sequence.
 
     Raises:
-        InputError: If there is no such file or folder, or the file's suffix is not that of a structure.
+        InputError: If there is no such file or folder, or a file's suffix is not that of a structure.
     """
 
     name = "structure"
 
     def __init__(self, source: str | Path) -> None:
-        self.source = Path(source)
-        if not str(source) or not self.source.exists():
+        given = [part.strip() for part in str(source).split(",")]
+        missing = [part for part in given if not part or not Path(part).exists()]
+        if missing:
             raise InputError(
-                f"provider 'structure': no such file or folder: '{source}'; give a structure, as in 'structure:1ake.pdb', or a folder of structures"
+                f"provider 'structure': no such file or folder: '{missing[0]}'; give a structure, as in 'structure:1ake.pdb', several states of one protein, as in "
+                "'structure:1ake.pdb,4ake.pdb', or a folder of structures"
             )
-        if self.source.is_file() and not is_structure_path(self.source):
-            raise InputError(
-                f"provider 'structure': '{source}' is no structure; expected a file that ends in {', '.join(STRUCTURE_SUFFIXES)}"
-            )
+        self.folder = Path(given[0]) if len(given) == 1 and Path(given[0]).is_dir() else None
+        self.files = [Path(part) for part in given] if self.folder is None else []
+        for file in self.files:
+            if file.is_dir() or not is_structure_path(file):
+                raise InputError(
+                    f"provider 'structure': '{file}' is no structure; expected a file that ends in {', '.join(STRUCTURE_SUFFIXES)}"
+                )
         self._latest: tuple[str, list[tuple[np.ndarray, np.ndarray]]] | None = None
 
     def content(self, system: ProteinSystem) -> str:
@@ -97,10 +102,10 @@ class StructureProvider:
         return self._latest[1]
 
     def _paths(self, system: ProteinSystem) -> list[Path]:
-        if self.source.is_file():
-            return [self.source]
+        if self.folder is None:
+            return self.files
         stems = file_stems(system)
-        for path in sorted(self.source.iterdir()):
+        for path in sorted(self.folder.iterdir()):
             if is_structure_path(path) and Path(path.name.removesuffix(".gz")).stem in stems:
                 return [path]
             if path.is_dir() and path.name in stems:
@@ -108,7 +113,7 @@ class StructureProvider:
                 if states:
                     return states
         raise MissingFeaturesError(
-            f"'{self.source}' holds no structure of '{system.name}'; expected {system.name}.pdb or {stems[-1]}.pdb (hash of the sequence), the same in another "
+            f"'{self.folder}' holds no structure of '{system.name}'; expected {system.name}.pdb or {stems[-1]}.pdb (hash of the sequence), the same in another "
             f"format, or a folder {system.name} of structures"
         )
 

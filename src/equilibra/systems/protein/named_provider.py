@@ -17,7 +17,7 @@ def read_provider(source: Any) -> Provider:
 
     Arguments:
         source: `none` (or None), the path of an npy or npz file or of a folder of them, two files separated by a comma, `esm:WEIGHTS` with the path of
-            weights of an ESM-2 model, `structure:PATH` with that of a known structure or a folder of them, or a provider.
+            weights of an ESM-2 model, `structure:PATH` with that of a known structure, of several states separated by commas, or of a folder of them, or a provider.
 
     Raises:
         InputError: If it names no provider, or what it names cannot be read.

@@ -7,10 +7,11 @@ import torch
 from known import network, positions, seeded, tensor
 
 from equilibra.density.compiled import compiled_products
+from equilibra.density.differentiation import DIFFERENTIATIONS, differentiation
 from equilibra.density.flow import FlowConfig, log_density
 from equilibra.density.path import follow
 from equilibra.density.refinement import Refinement, base_intervals, gregory_weights, interpolate, midpoint_matrix
-from equilibra.density.trace import DIFFERENTIATIONS, Trace, differentiation
+from equilibra.density.trace import Trace
 from equilibra.diffusion.denoiser import Denoiser, Prediction
 from equilibra.diffusion.process import Field, Process
 from equilibra.diffusion.schedule import VarianceExploding

@@ -4,7 +4,8 @@ import pytest
 import torch
 from known import EVERY, Function, centred, euclidean, joint, network, positions, relative, rotations, seeded, tensor
 
-from equilibra.density.trace import Divergence, Trace, differentiation, draw_probes
+from equilibra.density.differentiation import differentiation
+from equilibra.density.trace import Divergence, Trace, draw_probes
 from equilibra.errors import ConfigError, EquilibraError
 from equilibra.geometry import so3
 from equilibra.state import Features, State

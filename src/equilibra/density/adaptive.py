@@ -10,9 +10,10 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from equilibra.density.differentiation import Mode, Tangents
 from equilibra.density.path import Path, follow
 from equilibra.density.refinement import Refinement, base_intervals, unresolved
-from equilibra.density.trace import Divergence, Mode, Tangents, Trace
+from equilibra.density.trace import Divergence, Trace
 from equilibra.density.trajectory import Pass, rates, time_at
 from equilibra.diffusion.denoiser import Denoiser
 from equilibra.state.state import State

@@ -11,7 +11,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor
 
-from equilibra.density.trace import DIFFERENTIATIONS, Tangents
+from equilibra.density.differentiation import DIFFERENTIATIONS, Tangents
 from equilibra.diffusion.denoiser import BoundDenoiser, Denoiser
 from equilibra.errors import ConfigError, EquilibraError
 from equilibra.state.features import Features

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from equilibra.density.trace import Divergence, Mode, Tangents, Trace
+from equilibra.density.differentiation import Mode, Tangents
+from equilibra.density.trace import Divergence, Trace
 from equilibra.density.trajectory import Pass, ProbabilityFlow, Solver, quadrature, rates, time_at
 from equilibra.diffusion.denoiser import Denoiser
 from equilibra.state.state import State

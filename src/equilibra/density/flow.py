@@ -23,8 +23,9 @@ import torch
 from torch import Generator, Tensor
 
 from equilibra.density.adaptive import integrate
+from equilibra.density.differentiation import Mode, Tangents, differentiation
 from equilibra.density.fixed_grid import integrate_on_grid
-from equilibra.density.trace import Mode, Tangents, Trace, differentiation, draw_probes
+from equilibra.density.trace import Trace, draw_probes
 from equilibra.density.trajectory import Pass, log_levels, time_at
 from equilibra.diffusion.denoiser import Denoiser
 from equilibra.diffusion.process import Process

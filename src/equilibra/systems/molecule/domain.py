@@ -56,9 +56,7 @@ def template(system: MoleculeSystem, n: int) -> State:
 
 def identifier(system: MoleculeSystem) -> str:
     """Returns the canonical isomeric SMILES: the same for every order of the atoms, different for stereoisomers."""
-    from rdkit import Chem
-
-    return str(Chem.MolToSmiles(Chem.RemoveHs(system.mol)))
+    return system.canonical_smiles
 
 
 def elements(systems: Sequence[MoleculeSystem]) -> tuple[int, ...]:

@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 
 from equilibra.errors import InputError
-from equilibra.systems.molecule.domain import identifier
 from equilibra.systems.molecule.ensemble import MoleculeEnsemble
 from equilibra.systems.molecule.files import read_frames
 from equilibra.systems.molecule.load import load_ensemble
@@ -48,7 +47,7 @@ def same_system(systems: Sequence[MoleculeSystem]) -> MoleculeSystem:
         if other == first:
             continue
         names = f"'{first.name}' and '{other.name}'"
-        one, two = identifier(first), identifier(other)
+        one, two = first.canonical_smiles, other.canonical_smiles
         if one == two and first.atoms == other.atoms:
             raise InputError(f"{names} are the same molecule with its atoms in a different order; write both with one topology")
         raise InputError(

@@ -54,6 +54,13 @@ class MoleculeSystem(System):
         """What the atoms are called in messages."""
         return [f"{atom.name} of {atom.residue}" for atom in self.topology.atoms]
 
+    @property
+    def canonical_smiles(self) -> str:
+        """Canonical isomeric SMILES: the same for every order of the atoms, different for stereoisomers."""
+        from rdkit import Chem
+
+        return str(Chem.MolToSmiles(Chem.RemoveHs(self.mol)))
+
     def __len__(self) -> int:
         return self.atoms
 

@@ -20,9 +20,8 @@ from equilibra.geometry.superposition import centre, kabsch, rmsd
 from equilibra.nn.frames import ROT, TRANS
 from equilibra.state import State
 from equilibra.state.randomness import generator_for
-from equilibra.systems.model import Model, load
+from equilibra.systems.model import Model, domain, load
 from equilibra.systems.paths import NETWORK_STEPS, EnsemblePath, check_options, path_between
-from equilibra.systems.protein.domain import check_scope, fitting_batch
 from equilibra.systems.protein.ensemble import ProteinEnsemble
 from equilibra.systems.protein.frames import written_atoms
 from equilibra.systems.protein.path_energies import PathEnergies, check_energy, path_energies
@@ -111,9 +110,9 @@ def interpolate(
             f"model '{model.name}' is of the domain '{model.domain}', not 'protein'; `equilibra models` lists what there is"
         )
     if not outside_scope:
-        check_scope(system, model.scope, model.name)
+        domain(model.domain).check_scope(system, model.scope, model.name)
     state = ends_of(first, last)
-    at_once = fitting_batch(system, model.network, batch_size, steps)
+    at_once = domain(model.domain).fitting_batch(system, model.network, batch_size, steps)
     # asked last: features of pairs may be larger than all that the network needs
     system = condition(system, provider)
     relaxing = None if energy is None else check_energy(system, energy)
@@ -184,7 +183,7 @@ def _name(source: Any) -> str:
 
 def _log_density(model: Model, system: Any, states: State, *, probes: int, seed: int, batch_size: int) -> np.ndarray:
     # a derivative takes some three times the memory of a call
-    rows = max(1, fitting_batch(system, model.network, None, 3 * Trace.rows) // 3)
+    rows = max(1, domain(model.domain).fitting_batch(system, model.network, None, 3 * Trace.rows) // 3)
     found = flow_log_density(
         model.bind(system),
         states,

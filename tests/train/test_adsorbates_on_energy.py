@@ -87,3 +87,25 @@ def test_walkers_are_written_as_chains(system, tmp_path):
     assert chains is not None
     assert [len(chain) for chain in chains] == [2, 2, 2]
     assert all(len(set(walkers.blocks[chain].tolist())) == 1 for chain in chains)
+
+
+def test_a_training_starts_from_the_weights_of_another_model(system, tmp_path):
+    config = dataclasses.replace(
+        LADDER, rungs=2, columns=3, burn_in=2, sweeps=4, every=2, leapfrog=2, path_levels=3, path_samples=3
+    )
+    # a rate of next to nothing leaves the weights where they start
+    train = TrainConfig(steps=2, batch_size=4, compile=False, precision="fp32", threads=1, learning_rate=1e-12, warmup=0)
+    size = {"dim": 8, "pair_dim": 8, "layers": 1, "heads": 2, "basis": 8, "channels": 2, "cutoff": 4.0}
+    first = train_adsorbate_on_energy(
+        [system], tmp_path / "one", "emt", config, dataclasses.replace(train, seed=5), network=size
+    )
+    other = AdsorbateSystem.of("Cu(100) 2x2x3", "CO")
+    second = train_adsorbate_on_energy([other], tmp_path / "two", "emt", config, train, network=size, weights=first)
+    fresh = train_adsorbate_on_energy([other], tmp_path / "three", "emt", config, train, network=size)
+    started, expected, random = (model.denoiser.network.state_dict() for model in (second, first, fresh))
+    for key, value in expected.items():
+        torch.testing.assert_close(started[key], value, atol=1e-6, rtol=1e-6)
+    assert any(not torch.allclose(random[key], value, atol=1e-3) for key, value in expected.items())
+    with pytest.raises(InputError, match=r"of another size \(dim 8\); choose the same with --network"):
+        train_adsorbate_on_energy([other], tmp_path / "four", "emt", config, train, network={**size, "dim": 16}, weights=first)
+    assert not (tmp_path / "four").exists()

@@ -27,7 +27,7 @@ SIZES = ("dim", "pair_dim", "layers", "heads", "expansion", "basis", "channels")
 _LADDER = {"rounds": "rounds", "rungs": "rungs", "walkers": "columns", "sweeps": "sweeps"}
 _OBJECTIVES = ("tsm", "anneal")
 _OWN = ("noise_median", "noise_width", "precision")
-_OTHERS = ("topology", "forces", "start_from", "minutes", "features", "feature_dropout", "crop", "budget", "plain_data")
+_OTHERS = ("topology", "forces", "minutes", "features", "feature_dropout", "crop", "budget", "plain_data")
 
 
 def run_adsorbate(ctx: typer.Context, given: dict[str, Any], config: TrainConfig, sizes: dict[str, int]) -> None:
@@ -69,7 +69,7 @@ def _from_data(
 ) -> None:
     from equilibra.train.adsorbate import train_adsorbate
 
-    for option in options.typed(ctx, (*_LADDER, "objective", "top_temperature", *adsorbates.OWN)):
+    for option in options.typed(ctx, (*_LADDER, "objective", "top_temperature", "start_from", *adsorbates.OWN)):
         raise InputError(f"train: {option} has a meaning with --energy only; leave it out")
     entries = entries_of(given["data"])
     temperature = given["temperature"] if options.typed(ctx, ("temperature",)) else None
@@ -151,6 +151,15 @@ def _from_energy(
         ctx,
         f"{len(systems)} system(s): {', '.join(system.name for system in systems[:6])}{', ...' if len(systems) > 6 else ''}",
     )
+
+    from equilibra.systems.model import load
+
+    weights = None if given["start_from"] is None else load(given["start_from"])
+    network: dict[str, Any] = dict(sizes)
+    if weights is not None and weights.domain == "adsorbate":
+        # of the size and the cut-off of those weights, where nothing else is asked for
+        own = {key: value for key, value in weights.network.items() if isinstance(value, int | float) and key != "conditions"}
+        network = {**own, **sizes}
     with bar(ctx, "training", 1.0) as shown:
 
         def progress(state: EnergyProgress) -> None:
@@ -169,7 +178,8 @@ def _from_energy(
             config,
             name=name,
             temperature=temperature,
-            network=sizes,
+            network=network,
+            weights=weights,
             progress=progress,
         )
     say(ctx, model.card.data)

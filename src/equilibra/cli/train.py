@@ -92,7 +92,7 @@ def run(
         str | None,
         typer.Option(
             "--start-from",
-            help="With --energy: a model of any molecule whose weights training starts from, such as molecule-ala2.",
+            help="With --energy: a model whose weights training starts from: of any molecule, such as molecule-ala2, of adsorbates, such as adsorbate-metals, or of ligands.",
         ),
     ] = None,
     walkers: Annotated[int, typer.Option("--walkers", help="With --energy: walkers at each temperature.")] = MOLECULE.columns,

@@ -33,7 +33,7 @@ from equilibra.train.energies import EnergiesTraining, digest_of
 from equilibra.train.energy import EnergyTraining, Progress, unjudged_words
 from equilibra.train.energy_config import EnergyConfig
 from equilibra.train.energy_objective import make_objective
-from equilibra.train.fit import network_weights
+from equilibra.train.fit import check_weights, network_weights, take_weights
 
 LADDER = EnergyConfig(
     objective="tsm",
@@ -83,6 +83,7 @@ def train_adsorbate_on_energy(
     name: str = "adsorbate",
     temperature: float = 300.0,
     network: Mapping[str, float] | None = None,
+    weights: Model | None = None,
     sampler: SamplerConfig | None = None,
     card: Card | None = None,
     progress: Progress = lambda state: None,
@@ -99,12 +100,13 @@ def train_adsorbate_on_energy(
         name: Name of the model.
         temperature: Lowest temperature, in K; the model is meant for it, and knows all up to the hottest of the ladder.
         network: Changes of the network's size, by the names of `SurfaceNetworkConfig`.
+        weights: A model of adsorbates whose network training starts from, of the same size; random weights by default.
         sampler: The model's default sampler.
         card: Its card.
         progress: Told how far it is.
 
     Raises:
-        InputError: If there is no system, or the energy does not know an element.
+        InputError: If there is no system, the energy does not know an element, or the starting weights cannot be used.
         CheckpointError: If the folder holds another run.
         DivergenceError: If training diverges; the last good checkpoint is kept.
     """
@@ -114,6 +116,8 @@ def train_adsorbate_on_energy(
     train = dataclasses.replace(DEFAULT if train is None else train, compile=False)
     folder = Path(folder)
     network_config = adsorbate_network_config(conditions=int(config.rungs > 1), **(network or {}))
+    if weights is not None:
+        check_weights(weights, "adsorbate", dataclasses.asdict(network_config))
     trainings, starts, identities = [], [], []
     for number, system in enumerate(systems):
         reduced = ReducedEnergy.at(adsorbate_energy(system, energy), temperature)
@@ -122,12 +126,14 @@ def train_adsorbate_on_energy(
         identities.append({"kind": "training of an adsorbate from its energy", "system": system.digest, "potential": energy})
     training = EnergiesTraining(trainings, folder)
     training.first_round(starts, identities=identities, progress=progress)
-    denoiser, objective = make_objective(
-        config,
-        training.train,
-        trainings[0].reduced,
-        lambda kind: adsorbate_denoiser(adsorbate_process(), network_config, parametrisation=kind, seed=train.seed),
-    )
+
+    def make(kind: Any) -> Any:
+        denoiser = adsorbate_denoiser(adsorbate_process(), network_config, parametrisation=kind, seed=train.seed)
+        if weights is not None:
+            take_weights(denoiser.network, weights)
+        return denoiser
+
+    denoiser, objective = make_objective(config, training.train, trainings[0].reduced, make)
     identity = {
         "name": name,
         "systems": digest_of([system.digest for system in systems]),
@@ -135,6 +141,7 @@ def train_adsorbate_on_energy(
         "temperature": temperature,
         "ladder": dataclasses.asdict(config),
         "network": dataclasses.asdict(network_config),
+        **({} if weights is None else {"weights": weights.sha256}),
     }
     run = training.run(denoiser, identity=identity, objective=objective, progress=progress)
     hottest = temperature * (config.hottest if config.rungs > 1 else 1.0)

@@ -130,6 +130,39 @@ def start_choices(model: Model, start: Model) -> dict[str, Any]:
     return {} if start is model else {"start_temperature": start.scope.temperature}
 
 
+def check_weights(model: Model, domain: str, network: Mapping[str, Any]) -> None:
+    """Checks that a training from an energy can start from the weights of a model.
+
+    Arguments:
+        model: The model.
+        domain: Domain of the training.
+        network: JSON form of its network. Whether it is told a temperature may differ.
+
+    Raises:
+        InputError: If the model's network is of another kind or size.
+    """
+    if model.domain != domain:
+        raise InputError(
+            f"weights: got a model of the domain '{model.domain}', whose network is of another kind; take one of the domain '{domain}', or train from random weights"
+        )
+    if model.denoiser.parametrisation != "edm":
+        raise InputError(
+            f"weights: '{model.name}' is of the parametrisation '{model.denoiser.parametrisation}', expected 'edm'"
+        )
+    other = {key: value for key, value in model.network.items() if key != "conditions"}
+    different = sorted(key for key, value in other.items() if network.get(key) != value)
+    if different:
+        sizes = ", ".join(f"{key} {other[key]}" for key in different)
+        raise InputError(
+            f"weights: the network of '{model.name}' is of another size ({sizes}); choose the same with --network, or leave it out"
+        )
+
+
+def take_weights(network: torch.nn.Module, model: Model) -> None:
+    """Gives a network the weights of a model that `check_weights` found to fit; what that one was not told of, its temperature, keeps its random weights."""
+    network.load_state_dict(dict(model.denoiser.network.state_dict()), strict=False)
+
+
 def weights_digest(data: ConformationData) -> str:
     """Returns a hash of how often each entry is drawn."""
     return hashlib.sha256(json.dumps([float(weight).hex() for weight in data.weights]).encode()).hexdigest()

@@ -32,7 +32,7 @@ from equilibra.train.energies import EnergiesTraining, digest_of
 from equilibra.train.energy import EnergyTraining, Progress
 from equilibra.train.energy_config import EnergyConfig
 from equilibra.train.energy_objective import make_objective
-from equilibra.train.fit import data_digest, network_weights
+from equilibra.train.fit import check_weights, data_digest, network_weights, take_weights
 from equilibra.train.ligand import DEFAULT, SAMPLER, LigandSources, scope_of, shift_scale
 from equilibra.train.ligand_card import energy_card, systems_table
 
@@ -129,6 +129,12 @@ def train_ligand_on_energy(
     ]
     starts = [PosePacking(system).array(start_poses(system, train.seed, from_pose=from_pose)) for system in systems]
     network_config = ligand_network_config("torsional", **{"conditions": int(config.rungs > 1), **(network or {})})
+    if weights is not None:
+        if weights.domain == "ligand" and state_of(weights.process) != "torsional":
+            raise InputError(
+                f"weights: '{weights.name}' is of the cartesian state, and a training from an energy is of the torsional one; start from a model of that, or leave it out"
+            )
+        check_weights(weights, "ligand", network_values(network_config))
     identities = [
         {
             "kind": "training of a ligand from its energy",
@@ -163,7 +169,7 @@ def train_ligand_on_energy(
     def make(kind: Any) -> Any:
         denoiser = ligand_denoiser(process, network_config, parametrisation=kind, seed=train.seed)
         if weights is not None:
-            _take(denoiser.network, weights)
+            take_weights(denoiser.network, weights)
         return denoiser
 
     denoiser, objective = make_objective(config, train, trainings[0].reduced, make)
@@ -254,18 +260,3 @@ def _mean_square(training: EnergyTraining) -> float:
     """Returns the mean square of the shift per axis at the lowest temperature, in Å²."""
     packing = cast(PosePacking, training.packing)
     return float(packing.numbers.split(training.buffer.rung(0)[0])[SHIFT].double().square().mean())
-
-
-def _take(network: torch.nn.Module, model: Model) -> None:
-    """Gives a network the weights of another model; what that one was not told of, its temperature, keeps its random weights."""
-    if model.domain == "ligand" and state_of(model.process) != "torsional":
-        raise InputError(
-            f"weights: '{model.name}' is of the cartesian state, and a training from an energy is of the torsional one; start from a model of that, or leave it out"
-        )
-    own, other = network.state_dict(), model.denoiser.network.state_dict()
-    different = [key for key, value in other.items() if key in own and own[key].shape != value.shape]
-    if model.domain != "ligand" or different or not set(other) & set(own):
-        raise InputError(
-            f"weights: the network of '{model.name}' is of another kind or size; choose the same with --network, or leave it out"
-        )
-    network.load_state_dict(dict(other), strict=False)

@@ -15,7 +15,6 @@ from torch import Tensor
 from equilibra.data.trajectory import TrajectoryFiles
 from equilibra.energies.energy import Energy, ReducedEnergy
 from equilibra.errors import InputError
-from equilibra.nn.graphormer import GraphormerConfig
 from equilibra.sampling.choose import SamplerConfig
 from equilibra.sampling.grid import GridConfig
 from equilibra.systems.card import Card
@@ -31,7 +30,7 @@ from equilibra.train.config import TrainConfig
 from equilibra.train.energy import EnergyTraining, Progress, ess_words, log_z_words, unjudged_words
 from equilibra.train.energy_config import LOW_NOISE, MOLECULE, ON_POLICY, TWICE_DIFFERENTIATED, EnergyConfig
 from equilibra.train.energy_objective import make_objective
-from equilibra.train.fit import network_weights
+from equilibra.train.fit import check_weights, network_weights, take_weights
 from equilibra.train.molecule import read_molecule
 from equilibra.train.walkers import write_walkers
 
@@ -98,7 +97,11 @@ def train_molecule_on_energy(
 
     network_config = molecule_network_config(**{"conditions": int(config.rungs > 1), **(network or {})})
     if weights is not None:
-        _check_weights(weights, network_config, config)
+        if config.objective in TWICE_DIFFERENTIATED:
+            raise InputError(
+                f"weights: got the objective '{config.objective}', whose network is of another kind; train from random weights"
+            )
+        check_weights(weights, "molecule", dataclasses.asdict(network_config))
 
     def parts(training: EnergyTraining, scale: float) -> tuple[Any, torch.nn.Module]:
         process, seed = molecule_process(scale, sigma_min=SIGMA_MIN), training.train.seed
@@ -106,8 +109,7 @@ def train_molecule_on_energy(
         def make(kind: Any) -> Any:
             denoiser = molecule_denoiser(process, network_config, parametrisation=kind, seed=seed)
             if weights is not None:
-                # what the model was not told of, its temperature, keeps its random weights
-                denoiser.network.load_state_dict(dict(weights.denoiser.network.state_dict()), strict=False)
+                take_weights(denoiser.network, weights)
             return denoiser
 
         return make_objective(training.config, training.train, training.reduced, make)
@@ -157,27 +159,6 @@ def train_molecule_on_energy(
     if config.objective not in ON_POLICY:
         write_walkers(folder / "walkers", system, training, temperature=temperature)
     return model.with_weights(network_weights(run.weights)).save(folder / "model")
-
-
-def _check_weights(model: Model, network: GraphormerConfig, config: EnergyConfig) -> None:
-    """Refuses starting weights of another network."""
-    if model.domain != "molecule" or config.objective in TWICE_DIFFERENTIATED:
-        reason = (
-            f"a model of the domain '{model.domain}'" if model.domain != "molecule" else f"the objective '{config.objective}'"
-        )
-        raise InputError(f"weights: got {reason}, whose network is of another kind; train from random weights")
-    if model.denoiser.parametrisation != "edm":
-        raise InputError(
-            f"weights: '{model.name}' is of the parametrisation '{model.denoiser.parametrisation}', expected 'edm'"
-        )
-    own = dataclasses.asdict(network)
-    other = {key: value for key, value in model.network.items() if key != "conditions"}
-    different = sorted(key for key, value in other.items() if own.get(key) != value)
-    if different:
-        sizes = ", ".join(f"{key} {other[key]}" for key in different)
-        raise InputError(
-            f"weights: the network of '{model.name}' is of another size ({sizes}); choose the same with --network, or leave it out"
-        )
 
 
 def _starts(system: MoleculeSystem, files: Sequence[TrajectoryFiles], temperature: float, seed: int) -> Tensor:

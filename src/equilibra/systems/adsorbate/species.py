@@ -12,7 +12,9 @@ import numpy as np
 
 from equilibra.errors import InputError
 from equilibra.systems.adsorbate.names import ATOMS, OTHER_NAMES, SMILES, plain
+from equilibra.systems.embedding import embed
 
+_SEED = 7  # of the first conformation of a molecule
 _TOUCHING = 1.25
 """Atoms of a file are bonded if they are closer than this times the sum of their covalent radii."""
 
@@ -87,7 +89,6 @@ def read_adsorbate(source: Any) -> Adsorbate:
 
 def _of_smiles(smiles: str, name: str) -> Adsorbate:
     from rdkit import Chem, RDLogger
-    from rdkit.Chem import rdDistGeom
 
     RDLogger.DisableLog("rdApp.*")  # type: ignore[attr-defined]  # what is wrong is said below
     try:
@@ -99,12 +100,8 @@ def _of_smiles(smiles: str, name: str) -> Adsorbate:
             raise InputError(
                 f"adsorbate '{name}': got {len(Chem.GetMolFrags(mol))} molecules, expected one; name several with commas"
             )
-        parameters: Any = rdDistGeom.ETKDGv3()
-        parameters.randomSeed = 7
-        if rdDistGeom.EmbedMolecule(mol, parameters) != 0:
-            parameters.useRandomCoords = True
-            if rdDistGeom.EmbedMolecule(mol, parameters) != 0:
-                raise InputError(f"adsorbate '{name}': RDKit finds no geometry for '{smiles}'; give an xyz file")
+        if not embed(mol, _SEED):
+            raise InputError(f"adsorbate '{name}': RDKit finds no geometry for '{smiles}'; give an xyz file")
     finally:
         RDLogger.EnableLog("rdApp.*")  # type: ignore[attr-defined]
     x = np.asarray(mol.GetConformer().GetPositions(), dtype=np.float64)

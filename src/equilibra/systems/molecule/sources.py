@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from equilibra.errors import InputError
+from equilibra.systems.embedding import embed
 from equilibra.systems.molecule.bond_orders import molecule_of_topology, openmm_positions
 from equilibra.systems.molecule.peptide import CAPS, ONE_LETTER, build_peptide, is_peptide_name
 from equilibra.systems.stereo import unspecified_stereo
@@ -221,7 +222,7 @@ def _mdtraj_topology(topology: Any, mol: Any | None = None) -> Any:
 
 def _embedded(mol: Any, name: str) -> Record:
     from rdkit import Chem
-    from rdkit.Chem import rdDistGeom, rdForceFieldHelpers
+    from rdkit.Chem import rdForceFieldHelpers
     from rdkit.rdBase import BlockLogs
 
     if mol.GetNumAtoms() < 2 or any(atom.GetAtomicNum() == 0 for atom in mol.GetAtoms()) or len(Chem.GetMolFrags(mol)) > 1:
@@ -234,15 +235,11 @@ def _embedded(mol: Any, name: str) -> Record:
             f"{name}: stereochemistry is not specified at {', '.join(missing)} (atoms counted from 1 in the order of the SMILES); two "
             "stereoisomers are two systems: mark each centre with @ or @@ and each double bond with / and \\"
         )
-    parameters: Any = rdDistGeom.ETKDGv3()
-    parameters.randomSeed = EMBEDDING_SEED
     with BlockLogs():
-        if rdDistGeom.EmbedMolecule(mol, parameters) < 0:
-            parameters.useRandomCoords = True
-            if rdDistGeom.EmbedMolecule(mol, parameters) < 0:
-                raise InputError(
-                    f"{name}: no conformation was found by distance geometry; give the molecule with coordinates as SDF"
-                )
+        if not embed(mol, EMBEDDING_SEED):
+            raise InputError(
+                f"{name}: no conformation was found by distance geometry; give the molecule with coordinates as SDF"
+            )
         if rdForceFieldHelpers.MMFFHasAllMoleculeParams(mol):
             rdForceFieldHelpers.MMFFOptimizeMolecule(mol, maxIters=500)
     return Record(name, mol)

@@ -1,6 +1,7 @@
 """The shipped model of adsorbates on metals: trains it from effective medium theory, and measures it against exact maps, parallel tempering and placement.
 
     python benchmarks/adsorbates.py train -o runs/adsorbates          # resumable; the model goes to runs/adsorbates/model
+    python benchmarks/adsorbates.py further -o runs/further --model runs/adsorbates/model   # goes on with more molecules and a decaying rate
     python benchmarks/adsorbates.py measure -o runs/adsorbates        # prints the figures; writes measured.json
 
 Effective medium theory is no chemistry: the figures say how well the model follows its energy, not how well that follows nature.
@@ -13,7 +14,9 @@ import dataclasses
 import json
 import math
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,9 +24,7 @@ import torch
 from equilibra.atomic import write_text
 from equilibra.energies.energy import ReducedEnergy
 from equilibra.energies.hamiltonian import HamiltonianMoves
-from equilibra.energies.langevin import LangevinDynamics
 from equilibra.energies.parallel_tempering import ParallelTempering, geometric_betas
-from equilibra.energies.walkers import evaluate
 from equilibra.errors import EquilibraError
 from equilibra.systems.adsorbate.density_map import (
     DensityMap,
@@ -42,6 +43,8 @@ from equilibra.systems.adsorbate.sources import adsorbate_systems
 from equilibra.systems.adsorbate.system import LIFT, AdsorbateSystem
 from equilibra.systems.model import load
 from equilibra.train.adsorbate_energy import DEFAULT, LADDER, train_adsorbate_on_energy
+from equilibra.train.config import TrainConfig
+from equilibra.train.energy import EnergyProgress
 
 LOWEST, HOTTEST = 200.0, 1500.0
 
@@ -68,6 +71,9 @@ TRAINED = [
 WITH_MOLECULES = ["Ni(111) 2x2x4", "Pt(111) 2x2x4", "Cu(100) 2x2x4"]
 """Those with molecules on them as well."""
 
+FURTHER_WITH_MOLECULES = ["Ni(111) 2x2x4", "Pt(111) 2x2x4", "Cu(100) 2x2x4", "Ag(111) 2x2x4", "Pd3Cu(111) 1x1x4"]
+"""Those with CO, OH and NH on them in the further training; single atoms are on all of the first one, so that the scope keeps its elements."""
+
 SIZE = {"dim": 48, "pair_dim": 32, "layers": 2, "heads": 4, "basis": 32, "cutoff": 4.5}
 """Changes of the network's size."""
 
@@ -84,6 +90,34 @@ def sources(surfaces: list[str], adsorbates: tuple[str, ...]) -> list[AdsorbateS
     return [system for surface in surfaces for name in adsorbates for system in adsorbate_systems(f"{name}@{surface}")]
 
 
+def steps_of(args: argparse.Namespace, **changes: Any) -> TrainConfig:
+    return dataclasses.replace(
+        DEFAULT,
+        steps=args.steps,
+        batch_size=args.batch_size,
+        learning_rate=1e-3,
+        checkpoint_every=250,
+        threads=args.threads,
+        seed=args.seed,
+        **changes,
+    )
+
+
+def reporter() -> Callable[[EnergyProgress], None]:
+    """Returns what prints the state of a training, at most twice a minute."""
+    last = [0.0]
+
+    def progress(state: EnergyProgress) -> None:
+        if time.monotonic() - last[0] > 30 or state.doing == "judged":
+            last[0] = time.monotonic()
+            print(
+                f"{state.doing}: step {state.step:,}/{state.steps:,}, {state.calls:,} energy calls, loss {state.loss}, mean ESS {state.ess}",
+                flush=True,
+            )
+
+    return progress
+
+
 def train(args: argparse.Namespace) -> None:
     config = dataclasses.replace(
         LADDER,
@@ -97,31 +131,44 @@ def train(args: argparse.Namespace) -> None:
         path_samples=32,
         path_levels=8,
     )
-    how = dataclasses.replace(
-        DEFAULT,
-        steps=args.steps,
-        batch_size=args.batch_size,
-        learning_rate=1e-3,
-        schedule="constant",
-        warmup=200,
-        ema=0.998,
-        checkpoint_every=250,
-        threads=args.threads,
-        seed=args.seed,
-    )
-    last = [0.0]
-
-    def progress(state) -> None:
-        if time.monotonic() - last[0] > 30 or state.doing == "judged":
-            last[0] = time.monotonic()
-            print(
-                f"{state.doing}: step {state.step:,}/{state.steps:,}, {state.calls:,} energy calls, loss {state.loss}, mean ESS {state.ess}",
-                flush=True,
-            )
-
+    how = steps_of(args, schedule="constant", warmup=200, ema=0.998)
     systems = sources(TRAINED, ATOMS) + sources(WITH_MOLECULES, MOLECULES)
     model = train_adsorbate_on_energy(
-        systems, args.out, "emt", config, how, name="adsorbate-metals", temperature=LOWEST, network=SIZE, progress=progress
+        systems, args.out, "emt", config, how, name="adsorbate-metals", temperature=LOWEST, network=SIZE, progress=reporter()
+    )
+    print(model.card.data)
+
+
+def further(args: argparse.Namespace) -> None:
+    """Goes on from a model: a third of the batches of molecules, walkers with more sweeps to come to equilibrium, and a rate that decays to nothing."""
+    config = dataclasses.replace(
+        LADDER,
+        objective="tsm",
+        hottest=HOTTEST / LOWEST,
+        rungs=6,
+        columns=24,
+        leapfrog=6,
+        moves=1,
+        burn_in=30,
+        sweeps=20,
+        path_samples=24,
+        path_levels=4,
+    )
+    how = steps_of(args, schedule="cosine", warmup=50, ema=0.99)
+    molecules = sources(FURTHER_WITH_MOLECULES, ("CO", "OH", "NH"))
+    # twice, so that a third of the batches is of them
+    systems = sources(TRAINED, ATOMS) + 2 * molecules
+    model = train_adsorbate_on_energy(
+        systems,
+        args.out,
+        "emt",
+        config,
+        how,
+        name="adsorbate-metals",
+        temperature=LOWEST,
+        network=SIZE,
+        weights=load(str(args.model)),
+        progress=reporter(),
     )
     print(model.card.data)
 
@@ -331,38 +378,6 @@ def preferences(model, args: argparse.Namespace) -> list[dict]:
     return rows
 
 
-def speed(model, args: argparse.Namespace) -> dict:
-    """Figure 4: independent structures per second of the model and of Langevin dynamics with the same energy, in one run."""
-    (system,) = adsorbate_systems(f"O@{SEEN[0]}")
-    start = time.perf_counter()
-    drawn = model.sample(system, 1000, seed=1, temperature=600.0, block_size=500)
-    rate = 1000 / (time.perf_counter() - start)
-    from equilibra.thermo.statistics import statistical_inefficiency
-
-    reduced = ReducedEnergy.at(adsorbate_energy(system, "emt"), 600.0)
-    engine, generator = LangevinDynamics(step=args.langevin_step), torch.Generator().manual_seed(2)
-    walkers = evaluate(torch.tensor(system.placed(16, seed=2)), reduced)
-    start = time.perf_counter()
-    run = engine.trajectory(walkers, reduced, steps=args.langevin_steps, every=20, generator=generator)
-    frames = [absolute(system, kept.x) for kept in run]
-    seconds = time.perf_counter() - start
-    places = np.stack(frames)
-    labels = (
-        AdsorbateEnsemble(system=system, positions=places.reshape(-1, system.atoms, 3)).occupied[:, 0].reshape(len(frames), -1)
-    )
-    series = [(labels[:, k] == labels[0, 0]).astype(float) for k in range(labels.shape[1])]
-    g = statistical_inefficiency(series)
-    independent = labels.size / g / seconds
-    found = {
-        "model_per_s": rate,
-        "network_calls": drawn.provenance["network_calls"],
-        "langevin_per_s": independent,
-        "ratio": rate / independent,
-    }
-    print(json.dumps(found), flush=True)
-    return found
-
-
 def supercell(model, args: argparse.Namespace) -> dict:
     """Figure 5: the populations of sites of one atom in cells of three sizes."""
     found = {}
@@ -381,7 +396,6 @@ def measure(args: argparse.Namespace) -> None:
         "molecules": molecules_on_surfaces,
         "placement": placement,
         "preferences": preferences,
-        "speed": speed,
         "supercell": supercell,
     }
     chosen = args.only or list(parts)
@@ -411,7 +425,7 @@ def _summary(rows: list[dict]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("train", "measure"))
+    parser.add_argument("what", choices=("train", "further", "measure"))
     parser.add_argument("-o", "--out", type=Path, default=Path("runs/adsorbates"))
     parser.add_argument("--model", type=Path)
     parser.add_argument("--only", nargs="*")
@@ -426,12 +440,10 @@ def main() -> None:
     parser.add_argument("--placed", type=int, default=30)
     parser.add_argument("--structures", type=Path, nargs="*", help="files of slabs with adsorbates, for placement")
     parser.add_argument("--energies", type=Path, help="energies.json of sites by metal, adsorbate and coverage")
-    parser.add_argument("--langevin-step", type=float, default=0.02)
-    parser.add_argument("--langevin-steps", type=int, default=20_000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int)
     args = parser.parse_args()
-    {"train": train, "measure": measure}[args.what](args)
+    {"train": train, "further": further, "measure": measure}[args.what](args)
 
 
 if __name__ == "__main__":

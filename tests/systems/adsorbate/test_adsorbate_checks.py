@@ -9,13 +9,17 @@ from ase.calculators.emt import EMT
 from equilibra.energies.adapters import AseEnergy
 from equilibra.energies.confinement import ConfinedEnergy, PlanarDistance
 from equilibra.energies.energy import ReducedEnergy
+from equilibra.energies.hamiltonian import HamiltonianMoves
 from equilibra.energies.held_atoms import HeldAtomsEnergy
+from equilibra.energies.parallel_tempering import ParallelTempering, geometric_betas
 from equilibra.energies.walkers import evaluate
 from equilibra.geometry.periodic import minimum_image_distance
 from equilibra.systems.adsorbate.anomalies import anomalies
+from equilibra.systems.adsorbate.domain import absolute
 from equilibra.systems.adsorbate.energy import adsorbate_energy, whole_atoms
 from equilibra.systems.adsorbate.ensemble import AdsorbateEnsemble
 from equilibra.systems.adsorbate.system import AdsorbateSystem
+from equilibra.systems.adsorbate.validity import check
 from equilibra.systems.adsorbate.whole import whole_molecules
 from equilibra.systems.ensemble import WALKERS
 
@@ -85,7 +89,7 @@ def test_checks_say_what_is_wrong():
     system = on_platinum("CO")
     good = system.placed(1, seed=0)[0] + np.array([0.0, 0.0, system.level])
     torn, gone, sunk, nothing = (good.copy() for _ in range(4))
-    torn[1] += np.array([0.0, 0.0, 0.8])
+    torn[1] += np.array([0.0, 0.0, 1.2])
     gone[:, 2] += 8.0
     sunk[0] = system.slab.positions[-1] + np.array([0.3, 0.0, 0.0])
     nothing[0, 0] = np.nan
@@ -96,6 +100,40 @@ def test_checks_say_what_is_wrong():
     assert "above the surface, expected" in reasons[1]
     assert "is within another atom" in reasons[2]
     assert "not a finite number" in reasons[3]
+
+
+@pytest.mark.parametrize("name", ["CO", "OH", "CH3"])
+def test_bonds_may_lean_on_their_wall_and_not_collapse(name):
+    """The wall is part of the energy: a law that leans on it has much of its mass just behind, and would be cut where it is dense."""
+    system = on_platinum(name)
+    good = system.placed(1, seed=0)[0] + np.array([0.0, 0.0, system.level + 1.0])
+    i, j = system.bonds[0]
+    along = (good[j] - good[i]) / np.linalg.norm(good[j] - good[i])
+    wall = system.longest_bonds[0]
+    made = []
+    for length in (wall - 0.05, wall + 0.25, wall + 0.35, 0.2):
+        x = good.copy()
+        x[j] = x[i] + length * along
+        made.append(x)
+    found = AdsorbateEnsemble.from_frames(system, np.stack(made))
+    assert len(found) == 2
+    assert f"expected a bond of at most {wall + 0.3:.2f}" in found.rejected_reasons[0]
+    assert "within another atom" in found.rejected_reasons[1]
+
+
+def test_a_law_that_leans_on_the_wall_of_a_bond_passes_the_checks():
+    """EMT pulls hydroxyl apart: an exact chain of its own law at 600 K is as good as whole within the checks."""
+    system = on_platinum("OH")
+    reduced = ReducedEnergy.at(adsorbate_energy(system, "emt"), 600.0)
+    engine = ParallelTempering(reduced, geometric_betas(2.5, 3), 16, HamiltonianMoves(step=0.02, leapfrog=8), moves_per_sweep=1)
+    generator = torch.Generator().manual_seed(0)
+    state = engine.burn_in(
+        engine.start(torch.tensor(system.placed(48, seed=0)), generator=generator), sweeps=40, generator=generator
+    )
+    x = torch.cat([kept.x[0] for kept in engine.run(state, sweeps=40, every=4, generator=generator)])
+    behind = (x[:, 1] - x[:, 0]).norm(dim=-1).numpy() > system.longest_bonds[0]
+    assert behind.mean() > 0.2
+    assert check(absolute(system, x.numpy()), system).valid.mean() > 0.98
 
 
 @pytest.mark.parametrize("site", ["ontop", "bridge", "fcc", "hcp"])

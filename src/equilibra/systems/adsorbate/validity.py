@@ -1,6 +1,7 @@
 """Checks of adsorbed atoms: numbers, the window of heights, bonds, and distances to the surface and to each other.
 
-The first three are the walls of the target distribution (`energies.confinement`): a sample that fails them is outside of it.
+Heights are those of the walls of the target distribution (`energies.confinement`). The wall of a bond is part of it: where an energy would rather break the bond, much of its law leans
+on the wall, so that a bond may be longer than where its wall begins, by `SLACK`.
 """
 
 from __future__ import annotations
@@ -17,6 +18,9 @@ CHECKS = ("finite", "height", "bonds", "distances")
 CLOSEST = 0.5
 """Atoms closer than this times the sum of their covalent radii are within each other."""
 
+SLACK = 0.3
+"""How far into its wall a bond may be, in Å: the wall has risen by 0.9 eV there, seven times kT at 1500 K."""
+
 _FRAMES_AT_ONCE = 256
 
 
@@ -25,12 +29,11 @@ def check(positions: np.ndarray, system: AdsorbateSystem) -> Validity:
     from ase.data import covalent_radii
 
     low, high = (limit + system.level for limit in system.window)
-    longest = np.array(system.longest_bonds)
+    longest = np.array(system.longest_bonds) + SLACK
     bonds = np.array(system.bonds, dtype=np.int64).reshape(-1, 2)
     apart = PlanarDistance(system.plane)
     radii, ground = covalent_radii[system.numbers], covalent_radii[system.slab.numbers]
-    bonded = np.eye(system.atoms, dtype=bool)
-    bonded[bonds[:, 0], bonds[:, 1]] = bonded[bonds[:, 1], bonds[:, 0]] = True
+    itself = np.eye(system.atoms, dtype=bool)
     surface = torch.tensor(system.slab.positions.copy())
 
     def lengths(d: torch.Tensor) -> np.ndarray:
@@ -45,7 +48,7 @@ def check(positions: np.ndarray, system: AdsorbateSystem) -> Validity:
         # the gap in units of the sum of radii, over the nearest of all other atoms
         to_slab = lengths(surface[None, None] - mobile[:, :, None]) / (radii[:, None] + ground[None])
         own = lengths(mobile[:, None] - mobile[:, :, None]) / (radii[:, None] + radii[None])
-        nearest = np.minimum(to_slab.min(2), np.where(bonded[None], np.inf, own).min(2))
+        nearest = np.minimum(to_slab.min(2), np.where(itself[None], np.inf, own).min(2))
         return [
             finite(x),
             within(x[..., 2], low, high),

@@ -1,10 +1,9 @@
-r"""The figures of ligands in docs/results.md: the 409 pairs of DiG, and the distribution of poses against parallel tempering.
+r"""The figures of ligands in docs/results.md: the 409 pairs of DiG. The distribution of poses is in `ligand_distribution.py`, speed in `ligand_speed.py`.
 
     python benchmarks/ligands.py split fep/ dig_409_pairs.csv -o data/
     python benchmarks/ligands.py train data/ -o runs/ligand-pocket
     python benchmarks/ligands.py measure ligand-pocket data/ -o runs/dig --each 3 --parts random,model,vina
     python benchmarks/ligands.py files fep/
-    python benchmarks/ligands.py distribution data/ -o runs/distribution --systems 20 --start-from runs/ligand-pocket/model
 
 `fep/` is the folder of structures of schrodinger/public_binding_free_energy_benchmark. `split` leaves the 409 pairs and every structure of their 16 targets out of the training. `measure` goes on where it was interrupted.
 """
@@ -311,40 +310,6 @@ def _summary(found: Sequence[dict[str, Any]]) -> None:
             told("model, relaxed, lowest energy, on these pairs", [each["top"] for each in both])
 
 
-def distribution(
-    data: Path, out: Path, *, systems: int, start_from: str | None, energy: str, steps: int, seed: int, threads: int | None
-) -> None:
-    """Trains on the energy of some pairs of `test.csv` from the score alone, and compares weighted poses with the walkers of the parallel tempering."""
-    from equilibra.train.ligand_energy import train_ligand_on_energy
-
-    rows = list(csv.DictReader((data / "test.csv").open(encoding="utf-8")))
-    rows = [rows[i] for i in np.linspace(0, len(rows) - 1, systems).round().astype(int)]
-    weights = None if start_from is None else equilibra.load(start_from)
-    for row in rows:
-        (system,) = ligand_systems(LigandInput(receptor=row["receptor"], ligand=row["ligand"], name=row["name"]))
-        folder = out / row["name"]
-        config = TrainConfig(
-            steps=steps,
-            batch_size=64,
-            noise_median=0.2,
-            noise_width=1.6,
-            compile=False,
-            precision="fp32",
-            threads=threads,
-            seed=seed,
-        )
-        network = (
-            None
-            if weights is None
-            else {key: weights.network[key] for key in ("dim", "pair_dim", "layers", "heads", "expansion", "basis", "channels")}
-        )
-        model = train_ligand_on_energy(system, folder, energy, train=config, network=network, weights=weights)
-        ensemble: LigandEnsemble = model.sample(system, 500, seed=seed, energy=energy, folder=folder / "poses")
-        ensemble.save(folder / "poses")
-        print(row["name"], model.card.data)
-        print(evaluate_poses(ensemble, LigandEnsemble.read(folder / "walkers"), n=500, seed=seed).to_text(), flush=True)
-
-
 FOUND = {
     "several chains": r"residues in (?:[2-9]|\d\d+) chains",
     "waters": r"\d+ waters?",
@@ -397,23 +362,16 @@ def main() -> None:
     three.add_argument("--exhaustiveness", type=int, default=8)
     three.add_argument("--each", type=int, help="pairs of each target, at random; all by default")
     three.add_argument("--busted", type=int, default=0, help="relaxed poses of each pair that PoseBusters checks")
-    four = verbs.add_parser("distribution")
-    four.add_argument("data", type=Path)
-    four.add_argument("--systems", type=int, default=20)
-    four.add_argument("--start-from")
-    four.add_argument("--energy", default="vina")
-    four.add_argument("--steps", type=int, default=4000)
-    five = verbs.add_parser("files")
-    five.add_argument("receptors", type=Path)
-    for each in (one, two, three, four):
+    four = verbs.add_parser("files")
+    four.add_argument("receptors", type=Path)
+    for each in (one, two, three):
         each.add_argument("-o", "--out", type=Path, required=True)
-    for each in (two, three, four):
+    for each in (two, three):
         each.add_argument("--seed", type=int, default=0)
-    for each in (two, four):
-        each.add_argument("--threads", type=int)
+    two.add_argument("--threads", type=int)
     given = vars(parser.parse_args())
     keep_freed_memory()
-    made = {"split": split, "train": train, "measure": measure, "distribution": distribution, "files": files}
+    made = {"split": split, "train": train, "measure": measure, "files": files}
     made[given.pop("verb")](**given)
 
 

@@ -234,7 +234,7 @@ def test_training_from_the_score_in_many_pockets_with_known_complexes(folder, tm
 
     from equilibra.train import ligand_energy
 
-    few = {"burn_in": 2, "leapfrog": 2, "path_levels": 4, "path_samples": 6, "every": 1}
+    few = {"burn_in": 2, "leapfrog": 2, "path_levels": 4, "path_samples": 6}
     monkeypatch.setattr(ligand_energy, "LIGAND", dataclasses.replace(ligand_energy.LIGAND, **few))
     table = folder / "pockets.csv"
     rows = ("toy.pdb,CCCOC,one,0,0,0,12", f"toy.pdb,{SMILES},two,0,0,0,12", "toy.pdb,C1CC,bad,0,0,0,12")
@@ -247,7 +247,7 @@ def test_training_from_the_score_in_many_pockets_with_known_complexes(folder, tm
     LigandEnsemble.write(known / "c_ligand.sdf", pose, system)
     out = tmp_path / "run"
     words = ("train", "ligand", table, "--energy", "vina", "--data", known, "--data-share", 0.5, "--rounds", 1, "--rungs", 2)
-    words += ("--walkers", 4, "--sweeps", 2, "--steps", 3, "--batch-size", 4, "--threads", 1, *NETWORK, "-o", out)
+    words += ("--walkers", 4, "--sweeps", 1, "--steps", 3, "--batch-size", 4, "--threads", 1, *NETWORK, "-o", out)
     done = run(*words)
     assert done.exit_code == 0, done.output
     for part in ("left out: bad", "2 systems: one, two", "mean ESS of 2 systems", "and 1 complex", "systems.csv"):

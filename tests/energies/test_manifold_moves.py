@@ -127,6 +127,36 @@ def test_coupled_fields_under_parallel_tempering():
     assert bool((last.swap_acceptance > 0.05).all())
 
 
+class OfKinds(Known):
+    """The same, of three kinds that a label tells: each with an energy of its own, and a width of its own of the second torsion."""
+
+    offsets = torch.tensor([0.0, 1.2, -0.4], dtype=torch.float64)
+    kappas = torch.tensor([0.0, 1.0, -2.5], dtype=torch.float64)
+
+    def energy(self, x):
+        f = PACKING.split(x)
+        kind = f["label"][:, 0].long()
+        return super().energy(x) + self.offsets[kind] - self.kappas[kind] * torch.cos(f["torsions"][:, 1, 0])
+
+
+@pytest.mark.parametrize("beta", [1.0, 0.4])
+def test_kinds_have_the_populations_of_their_partition_functions(beta):
+    g = torch.Generator().manual_seed(5)
+    reduced = ReducedEnergy(OfKinds())
+    masses = {"shift": 4.0, "turn": 3.0}
+    moves = ManifoldMoves(PROCESS, PACKING, 0.5, leapfrog=4, masses=masses, jumps=0.6, free=("torsions",), choices={"label": 3})
+    x = starts(1500)
+    x[:, -1] = 0.0  # all of one kind
+    walkers, _ = moves(evaluate(x, reduced), reduced, generator=g, beta=beta, moves=40)
+    f = PACKING.split(walkers.x)
+    kind = f["label"][:, 0]
+    assert set(kind.tolist()) == {0.0, 1.0, 2.0}
+    z = torch.exp(-beta * OfKinds.offsets) * torch.special.i0(beta * (KAPPA + OfKinds.kappas))
+    for number, p in enumerate((z / z.sum()).tolist()):
+        assert z_score((kind == number).double(), p) < 4
+    assert torch.allclose(walkers.u, reduced(walkers.x), atol=1e-9)
+
+
 def test_what_cannot_be():
     with pytest.raises(InputError, match="step"):
         ManifoldMoves(PROCESS, PACKING, 0.0)
@@ -134,6 +164,8 @@ def test_what_cannot_be():
         ManifoldMoves(PROCESS, PACKING, 0.1, leapfrog=0)
     with pytest.raises(InputError, match="masses"):
         ManifoldMoves(PROCESS, PACKING, 0.1, masses={"turn": -1.0})
+    with pytest.raises(InputError, match="choices"):
+        ManifoldMoves(PROCESS, PACKING, 0.1, choices={"label": 0})
     stuck = Concatenated({"label": (1,)}, moving=("label",))
     with pytest.raises(InputError, match="fixed field"):
         ManifoldMoves(PROCESS, stuck, 0.1)

@@ -80,3 +80,18 @@ def test_one_population_tells_no_error(chains, tmp_path):
     found = rows_of(walkers, known(walkers, tmp_path))
     assert np.isnan(found["median RMSD"].error)
     assert np.isfinite(found["median RMSD"].value)
+
+
+def test_divergence_of_centroids_of_two_places(chains):
+    """Two places along one axis, with weights 0.9 and 0.1 against halves: the divergence is that of two coins, and a third of it the mean over the axes."""
+    system, poses, _ = chains
+    places = np.stack([poses[0], poses[0] + np.array([1.5, 0.0, 0.0])])
+    ours = LigandEnsemble(system=system, positions=places, log_weights=np.log([0.9, 0.1]))
+    theirs = LigandEnsemble(system=system, positions=places)
+    p, q, m = np.array([0.9, 0.1]), np.array([0.5, 0.5]), np.array([0.7, 0.3])
+    coins = 0.5 * (p * np.log(p / m)).sum() + 0.5 * (q * np.log(q / m)).sum()
+    found = rows_of(ours, theirs)
+    assert found["JSD of the centroid"].value == pytest.approx(coins / 3)
+    assert found["JSD of torsions"].value == pytest.approx(0.0, abs=1e-12)
+    # halves of two poses are one place each
+    assert found["JSD of the centroid"].floor == pytest.approx(np.log(2) / 3)

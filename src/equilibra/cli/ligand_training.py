@@ -135,13 +135,14 @@ def _from_energy(ctx: typer.Context, given: dict[str, Any], config: TrainConfig,
     if top is not None and not top > temperature:
         raise InputError(f"--top-temperature: got {top:g} K, expected more than the lowest, {temperature:g} K")
     chosen = {key: given[key] for key in ("objective", "rounds", "rungs", "sweeps") if options.typed(ctx, (key,))}
+    if "sweeps" in chosen:
+        # of a short round every sweep is kept
+        chosen["every"] = min(LIGAND.every, given["sweeps"])
     if options.typed(ctx, ("walkers",)):
         chosen["columns"] = given["walkers"]
     if top is not None:
         chosen["hottest"] = top / temperature
     ladder = dataclasses.replace(LIGAND, **chosen)
-    if ladder.sweeps < ladder.every:
-        ladder = dataclasses.replace(ladder, every=1)
     named = [given["source"], *([given["ligand"]] if given["ligand"] is not None else [])]
     complexes = ligands.inputs_of(named, given)
     out, config = _ready(ctx, given, config, "torsional")

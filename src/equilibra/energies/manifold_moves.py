@@ -39,8 +39,9 @@ class ManifoldMoves:
         leapfrog: Leapfrog steps of a trajectory, each one energy call.
         masses: Mass of each field, 1 by default.
         jitter: The step of each trajectory is drawn evenly within this fraction around `step`.
-        jumps: Probability of a move that draws one number of the fields in `free` anew instead, evenly over its period: what crosses barriers of torsions.
-        free: Fields on tori that jump.
+        jumps: Probability that before a trajectory one number of the fields in `free` and `choices` is drawn anew, evenly: what crosses barriers of torsions.
+        free: Fields on tori that jump, over their period.
+        choices: Fixed fields whose numbers are one of 0, 1, ..., with how many there are: they change by jumps alone.
     """
 
     process: Process
@@ -51,6 +52,7 @@ class ManifoldMoves:
     jitter: float = 0.2
     jumps: float = 0.0
     free: tuple[str, ...] = ()
+    choices: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not bool((torch.as_tensor(self.step) > 0).all()):
@@ -63,6 +65,8 @@ class ManifoldMoves:
             raise InputError("moves: a fixed field cannot move")
         if not all(value > 0 for value in self.masses.values()):
             raise InputError(f"masses: got {dict(self.masses)}, expected positive numbers")
+        if not all(count >= 1 for count in self.choices.values()):
+            raise InputError(f"choices: got {dict(self.choices)}, expected at least one each")
 
     @property
     def aim(self) -> float:
@@ -118,23 +122,30 @@ class ManifoldMoves:
         return now, torch.where(alive, log_ratio.clamp(max=0.0).exp(), 0.0)
 
     def _jump(self, walkers: Walkers, reduced: ReducedEnergy, beta: Tensor, generator: Generator) -> Walkers:
-        """Draws one free number anew for some walkers; a proposal that is as likely back."""
+        """Draws one number that jumps anew for some walkers; a proposal that is as likely back."""
         n, like = len(walkers), walkers.u
         chosen = torch.rand(n, generator=generator, dtype=like.dtype, device=like.device) < self.jumps
         where = torch.rand(n, generator=generator, dtype=like.dtype, device=like.device)
         value = torch.rand(n, generator=generator, dtype=like.dtype, device=like.device)
         accept = torch.rand(n, generator=generator, dtype=like.dtype, device=like.device)
         fields = self.packing.split(walkers.x)
-        places = [(name, item) for name in self.free for item in range(self.packing.sizes[name])]
+        # of a single choice there is nothing to draw
+        names = (*self.free, *(name for name, count in self.choices.items() if count > 1))
+        places = [name for name in names for _ in range(self.packing.sizes[name])]
         if not places or not bool(chosen.any()):
             return walkers
         index = (where * len(places)).long().clamp(max=len(places) - 1)
-        flat = torch.cat([fields[name].flatten(1) for name in self.free], dim=1)
-        periods = [self.process.fields[name].space.period for name, _ in places]  # type: ignore[attr-defined]
-        period = torch.tensor(periods, dtype=like.dtype, device=like.device)[index]
-        moved = flat.scatter(1, index[:, None], ((value - 0.5) * period)[:, None].to(flat.dtype))
-        parts = moved.split([self.packing.sizes[name] for name in self.free], dim=1)
-        changed = {name: part.reshape(fields[name].shape) for name, part in zip(self.free, parts, strict=True)}
+        flat = torch.cat([fields[name].flatten(1) for name in names], dim=1)
+
+        def of_places(numbers: list[float]) -> Tensor:
+            return torch.tensor(numbers, dtype=like.dtype, device=like.device)[index]
+
+        count = of_places([float(self.choices.get(name, 0)) for name in places])
+        period = of_places([0.0 if name in self.choices else self.process.fields[name].space.period for name in places])  # type: ignore[attr-defined]
+        drawn = torch.where(count > 0, torch.minimum((value * count).floor(), count - 1.0), (value - 0.5) * period)
+        moved = flat.scatter(1, index[:, None], drawn[:, None].to(flat.dtype))
+        parts = moved.split([self.packing.sizes[name] for name in names], dim=1)
+        changed = {name: part.reshape(fields[name].shape) for name, part in zip(names, parts, strict=True)}
         rows = chosen.nonzero()[:, 0]
         tried = evaluate(self.packing.joined({**fields, **changed})[rows], reduced)
         taken = accept[rows] < torch.exp((beta[rows] * (walkers.u[rows] - tried.u)).clamp(max=0.0))

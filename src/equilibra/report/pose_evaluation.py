@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 _NAN = float("nan")
 _BINS = 100  # of a torsion
+_BIN = 0.5  # Å, of the centroid along an axis
 _RESAMPLES = 200
 
 
@@ -279,6 +280,7 @@ def _distribution(ours: LigandEnsemble, theirs: LigandEnsemble, rng: np.random.G
                 unit="nat",
             )
         )
+    rows.append(_centroids(ours, theirs, halves))
     rows.append(
         _row(
             "shift of the centroid",
@@ -290,8 +292,28 @@ def _distribution(ours: LigandEnsemble, theirs: LigandEnsemble, rng: np.random.G
     return rows
 
 
-def _jsd(x: np.ndarray, wx: np.ndarray, y: np.ndarray, wy: np.ndarray) -> float:
-    edges = np.linspace(-np.pi, np.pi, _BINS + 1)
+def _centroids(ours: LigandEnsemble, theirs: LigandEnsemble, halves: Sequence[tuple[np.ndarray, np.ndarray]]) -> EvaluationRow:
+    """Compares where the middles of the heavy atoms are, along each axis of the box."""
+    low, high = (corner.numpy() for corner in theirs.system.box.corners)
+    edges = [np.linspace(a, b, max(1, round((b - a) / _BIN)) + 1) for a, b in zip(low, high, strict=True)]
+    one, two = ours.heavy.mean(axis=1), theirs.heavy.mean(axis=1)
+
+    def mean(x: np.ndarray, wx: np.ndarray, y: np.ndarray, wy: np.ndarray) -> float:
+        return float(np.mean([_jsd(x[:, axis], wx, y[:, axis], wy, edges[axis]) for axis in range(3)]))
+
+    return _row(
+        "JSD of the centroid",
+        mean(one, ours.weights, two, theirs.weights),
+        f"mean Jensen-Shannon divergence of the middle of the heavy atoms along the three axes, bins of {_BIN} Å, in nats; floor: between halves of the reference",
+        len(ours),
+        floor=float(np.mean([mean(two[i], theirs.weights[i], two[j], theirs.weights[j]) for i, j in halves])),
+        unit="nat",
+    )
+
+
+def _jsd(
+    x: np.ndarray, wx: np.ndarray, y: np.ndarray, wy: np.ndarray, edges: np.ndarray = np.linspace(-np.pi, np.pi, _BINS + 1)
+) -> float:
     p, q = (np.histogram(values, edges, weights=weights / weights.sum())[0] for values, weights in ((x, wx), (y, wy)))
     m = 0.5 * (p + q)
 

@@ -8,6 +8,7 @@ from small_pocket import POCKET, bent, every_pair, random_poses
 
 from equilibra.energies.analytic import HarmonicCluster
 from equilibra.energies.docking import Box, DockingEnergy, docking_ligand, ligand_positions, read_receptor
+from equilibra.energies.docking.pdbqt import receptor_pdbqt
 from equilibra.energies.energy import ReducedEnergy
 from equilibra.energies.mmff import MMFFEnergy
 from equilibra.errors import ConfigError, InputError, ShapeError
@@ -187,6 +188,25 @@ def test_compiled_is_the_same(pocket, ligands, box):
     moving = x.clone().requires_grad_(True)
     (gradient,) = torch.autograd.grad(compiled.energy(moving).sum(), moving)
     assert torch.allclose(gradient, -eager.energy_and_force(x)[1], rtol=1e-10, atol=1e-10)
+
+
+def test_an_element_without_a_type_matters_near_the_box_only(pocket, ligands, box, tmp_path):
+    def receptor(x):
+        path = tmp_path / "receptor.pdb"
+        atoms = [line for line in POCKET.read_text().splitlines() if line.startswith(("ATOM", "HETATM"))]
+        path.write_text(
+            "\n".join([*atoms, f"HETATM 9999 AS   UNL Z 901    {x:8.3f}   0.000   0.000  1.00  0.00          AS"]) + "\n"
+        )
+        return read_receptor(path)
+
+    ligand, x = docking_ligand(ligands[0]), ligand_positions(ligands[0])
+    edge = box.centre[0] + box.size[0] / 2
+    far = receptor(edge + 8.5)
+    assert torch.equal(DockingEnergy(far, ligand, box).energy(x), DockingEnergy(pocket, ligand, box).energy(x))
+    assert [far.label(place) for place in far.foreign] == ["Z:UNL901:AS"]
+    assert "UNL" not in receptor_pdbqt(far)
+    with pytest.raises(InputError, match=r"near the ligand: the docking score has no type for Z:UNL901:AS \(As\)"):
+        DockingEnergy(receptor(edge + 7.5), ligand, box)
 
 
 def test_what_it_refuses(pocket, ligands, box):

@@ -286,11 +286,6 @@ def test_pdbqt_has_polar_hydrogens_and_columns(pocket):
         ("", "receptor.pdb", "has no atoms"),
         ("ATOM      1  H   GLY A   1       0.000   0.000   0.000  1.00  0.00           H\n", "receptor.pdb", "no heavy atom"),
         (
-            "HETATM    1 XX   UNK A   1       0.000   0.000   0.000  1.00  0.00          AS\n",
-            "receptor.pdb",
-            r"no type for A:UNK1:XX \(As\)",
-        ),
-        (
             "HETATM    1 XX   UNK A   1       0.000   0.000   0.000  1.00  0.00          Q9\n",
             "receptor.pdb",
             "line 1: got the element symbol 'Q9'",

@@ -122,11 +122,17 @@ def test_nucleotides_are_typed_by_name_as_their_hydrogens_type_them():
 
 def test_a_gap_and_an_element_without_a_type():
     path = STRUCTURES / "1bhl.pdb"
+    whole = read_receptor_file(path)
+    assert any("no type for A:CAS65:AS (As): left out; a box within 8 Å of it is refused" in one for one in whole.warnings)
     with pytest.raises(
-        InputError, match=r"1bhl\.pdb': receptor: the docking score has no type for A:CAS65:AS \(As\)"
+        InputError, match=r"1bhl\.pdb': receptor, near the ligand: the docking score has no type for A:CAS65:AS \(As\)"
     ) as raised:
-        read_receptor_file(path)
+        ligand_systems(LigandInput(receptor=path, ligand=LIGAND, residues=["A:65"], conformers=1))
     assert "\n" not in str(raised.value)
+    # the carbon of the cysteine's arsenic is no carbon among carbons: nor is any next to sulphur
+    types = dict(zip(map(whole.receptor.label, range(len(whole.receptor.types))), whole.receptor.types, strict=True))
+    assert types["A:CAS65:AS"] == ""
+    assert types["A:CAS65:CE1"] == types["A:CAS65:CE2"] == "C_P"
     kinds = kinds_of(read_structure_atoms(path))
     assert [str(residue) for residue in kinds.modified] == ["A:CAS65"]
     assert [(one.number, two.number) for one, two in kinds.breaks] == [("70", "136"), ("137", "154")]

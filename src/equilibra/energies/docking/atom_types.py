@@ -78,6 +78,15 @@ ELEMENTS = frozenset(COVALENT_RADII)
 """Elements that the scoring function knows."""
 
 
+def covalent_radius(element: str) -> float:
+    """Returns the covalent radius in Å of any element; of those that the scoring function does not know, that of RDKit's table, and zero of an unknown atom (X), which has no bonds."""
+    if element in COVALENT_RADII or element == "X":
+        return COVALENT_RADII.get(element, 0.0)
+    from rdkit import Chem
+
+    return float(Chem.GetPeriodicTable().GetRcovalent(element))
+
+
 def xscore_type(element: str, *, polar: bool = False, donor: bool = False, acceptor: bool = False) -> str:
     """Returns the name of the type of a heavy atom.
 
@@ -100,7 +109,7 @@ def check_elements(elements: Sequence[str], labels: Sequence[str], what: str) ->
     """Refuses elements that the scoring function has no type for.
 
     Arguments:
-        elements: Symbols of all atoms.
+        elements: Symbols of the atoms.
         labels: What each atom is called in the message.
         what: What they are the atoms of.
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from equilibra.energies.docking.atom_types import COVALENT_RADII
+from equilibra.energies.docking.atom_types import covalent_radius
 
 _ALLOWANCE = 1.1
 
@@ -19,12 +19,12 @@ def covalent_neighbours(elements: Sequence[str], positions: NDArray[np.float64])
     other: a metal is bonded to the oxygen in front of it, not to the carbon behind.
 
     Arguments:
-        elements: Symbols, all of them in `COVALENT_RADII`.
+        elements: Symbols.
         positions: Positions (atoms, 3) in Å.
     """
     from scipy.spatial import KDTree
 
-    radii = np.array([COVALENT_RADII[element] for element in elements])
+    radii = np.array([covalent_radius(element) for element in elements])
     # no third atom that matters is farther away than the bond that it would prevent
     reach = _ALLOWANCE * 2 * radii.max(initial=0.0)
     pairs = KDTree(positions).query_pairs(reach, output_type="ndarray")

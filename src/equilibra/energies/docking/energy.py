@@ -189,7 +189,7 @@ class _Scorer:
     def of(cls, receptor: Receptor, ligand: DockingLigand, box: Box, wall: float) -> _Scorer:
         low, high = box.corners
         known = [i for i, name in enumerate(receptor.types) if name]
-        _check_typed(receptor, low, high)
+        receptor.check_near(box)
         table = neighbour_table(box, receptor.positions[known], type_parameters([receptor.types[i] for i in known]))
         if table is None:
             raise InputError(
@@ -284,17 +284,6 @@ def _bent(energy: Tensor) -> tuple[Tensor, Tensor]:
 def _pair_parameters(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Returns contact distances, and whether pairs are hydrophobic and can form hydrogen bonds, of parameters (4, ...) of their atoms."""
     return first[0] + second[0], first[1] * second[1], (first[2] * second[3] + first[3] * second[2]).clamp_max(1.0)
-
-
-def _check_typed(receptor: Receptor, low: Tensor, high: Tensor) -> None:
-    near = ((receptor.positions > low - CUTOFF) & (receptor.positions < high + CUTOFF)).all(1).tolist()
-    untyped = [i for i, name in enumerate(receptor.types) if near[i] and not name]
-    if untyped:
-        names = ", ".join(receptor.label(i) for i in untyped[:5])
-        raise InputError(
-            f"docking: nothing tells whether {names}{' and others' if len(untyped) > 5 else ''}, near the ligand, carry hydrogens, since the receptor has none; add "
-            "hydrogens to the receptor, or remove these residues"
-        )
 
 
 def _text(numbers: Any) -> str:

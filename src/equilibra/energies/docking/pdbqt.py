@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from equilibra.energies.docking.atom_types import ELEMENTS
 from equilibra.energies.docking.covalent import covalent_neighbours
 from equilibra.energies.docking.receptor import Receptor
 from equilibra.energies.docking.structure_records import pdb_number
@@ -12,7 +13,7 @@ _TYPES = {"O": "OA", "S": "SA", "Se": "S"}
 
 
 def receptor_pdbqt(receptor: Receptor) -> str:
-    """Returns a rigid receptor as PDBQT text: heavy atoms and polar hydrogens, without charges, which Vina does not read.
+    """Returns a rigid receptor as PDBQT text: heavy atoms and polar hydrogens, without charges, which Vina does not read. Elements that Vina does not know are left out.
 
     Vina finds donors by their hydrogens, hence the receptor must have them.
 
@@ -24,6 +25,8 @@ def receptor_pdbqt(receptor: Receptor) -> str:
     types = dict(zip(receptor.heavy.tolist(), receptor.types, strict=True))
     lines: list[str] = []
     for i, element in enumerate(atoms.elements):
+        if element not in ELEMENTS:
+            continue
         if element == "H":
             kind = "HD" if any(atoms.elements[j] in _POLAR for j in neighbours[i]) else None
         elif element == "N":

@@ -9,10 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from equilibra.energies.docking.atom_types import METALS, check_elements, xscore_type
+from equilibra.energies.docking.atom_types import ELEMENTS, METALS, check_elements, xscore_type
+from equilibra.energies.docking.box import Box
 from equilibra.energies.docking.covalent import covalent_neighbours
 from equilibra.energies.docking.residue_names import HISTIDINES, NUCLEOTIDES, RESIDUES, WATERS
 from equilibra.energies.docking.structure_file import StructureAtoms, read_structure_atoms
+from equilibra.energies.docking.terms import CUTOFF
 from equilibra.errors import InputError
 
 _HYDROXYLS = {("SER", "OG"), ("THR", "OG1"), ("TYR", "OH")}
@@ -32,7 +34,7 @@ class Receptor:
     Attributes:
         atoms: All atoms, hydrogens included.
         heavy: Indices of the heavy atoms (heavy,).
-        types: Their X-Score types; empty where the file does not tell.
+        types: Their X-Score types; empty where the file does not tell, and of elements that have none. A box near such an atom is refused (`check_near`), elsewhere it has no effect.
         positions: Their positions (heavy, 3) in Å, in double precision.
     """
 
@@ -45,6 +47,47 @@ class Receptor:
         """Returns what the heavy atom at a place is called in messages, such as `A:HIS57:ND1`."""
         return self.atoms.label(int(self.heavy[place]))
 
+    @property
+    def foreign(self) -> tuple[int, ...]:
+        """Places in `heavy` of the atoms whose element has no type."""
+        return tuple(place for place, atom in enumerate(self.heavy.tolist()) if self.atoms.elements[atom] not in ELEMENTS)
+
+    def _near(self, box: Box) -> list[bool]:
+        """Returns which heavy atoms interact with something in a box."""
+        low, high = box.corners
+        near: list[bool] = ((self.positions > low - CUTOFF) & (self.positions < high + CUTOFF)).all(1).tolist()
+        return near
+
+    def check_elements_near(self, box: Box) -> None:
+        """Refuses a box with an atom within the reach of the scoring function whose element has no type.
+
+        Raises:
+            InputError: If there is one; the message names the atoms.
+        """
+        near = self._near(box)
+        places = [place for place in self.foreign if near[place]]
+        check_elements(
+            [self.atoms.elements[int(self.heavy[place])] for place in places],
+            [self.label(place) for place in places],
+            "receptor, near the ligand",
+        )
+
+    def check_near(self, box: Box) -> None:
+        """Refuses a box with an atom without a type within the reach of the scoring function.
+
+        Raises:
+            InputError: If there is one; the message names the atoms.
+        """
+        self.check_elements_near(box)
+        near = self._near(box)
+        untyped = [place for place, name in enumerate(self.types) if near[place] and not name]
+        if untyped:
+            names = ", ".join(self.label(place) for place in untyped[:5])
+            raise InputError(
+                f"docking: nothing tells whether {names}{' and others' if len(untyped) > 5 else ''}, near the ligand, carry hydrogens, since the receptor has none; add "
+                "hydrogens to the receptor, or remove these residues"
+            )
+
 
 def read_receptor(path: str | Path, *, waters: bool = True) -> Receptor:
     """Reads and types a receptor: everything in the file is part of it, also ions, cofactors and ligands.
@@ -52,14 +95,14 @@ def read_receptor(path: str | Path, *, waters: bool = True) -> Receptor:
     Donors are nitrogen and oxygen with hydrogens, acceptors are oxygen, and nitrogen with at most two neighbours and that of amines. Bonds are found from distances. Residues of
     proteins and nucleotides without any hydrogen, and waters, are typed by their names instead: neutral termini excepted, as at pH 7, but both nitrogens of histidine donate and
     accept, since nothing tells which of them carries the hydrogen. In other residues of a file without hydrogens oxygen is typed by its bonds and their lengths; most of
-    their nitrogen has no type: the energy refuses it where it is near the ligand.
+    their nitrogen has no type: the energy refuses it where it is near the ligand. So it does with elements that have no type.
 
     Arguments:
         path: PDB or mmCIF file (also gzipped). Its first model is read, and of alternate locations the one with the highest occupancy.
         waters: Whether water molecules are kept. Docking mostly leaves them out, apart from those that are known to stay.
 
     Raises:
-        InputError: If the file cannot be read, or has an element without a type.
+        InputError: If the file cannot be read.
     """
     atoms = read_structure_atoms(path)
     if not waters:
@@ -71,9 +114,8 @@ def type_receptor(atoms: StructureAtoms) -> Receptor:
     """Types the atoms of a receptor; see `read_receptor`.
 
     Raises:
-        InputError: If an element has no type, or there is no heavy atom.
+        InputError: If there is no heavy atom.
     """
-    check_elements(atoms.elements, [atoms.label(i) for i in range(len(atoms.elements))], "receptor")
     heavy = [i for i, element in enumerate(atoms.elements) if element != "H"]
     if not heavy:
         raise InputError("receptor: it has no heavy atom")
@@ -83,7 +125,9 @@ def type_receptor(atoms: StructureAtoms) -> Receptor:
     types = []
     for i in heavy:
         residue = atoms.residues[i]
-        if residue in with_hydrogens or atoms.elements[i] not in ("N", "O"):
+        if atoms.elements[i] not in ELEMENTS:
+            types.append("")
+        elif residue in with_hydrogens or atoms.elements[i] not in ("N", "O"):
             types.append(_type_by_bonds(atoms, i, neighbours))
         elif residue.name in WATERS:
             types.append("O_DA")

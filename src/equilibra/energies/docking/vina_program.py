@@ -35,7 +35,7 @@ class VinaProgram:
 
     Raises:
         MissingDependencyError: If vina, meeko or gemmi are not installed.
-        InputError: If a donor of the receptor has no hydrogen.
+        InputError: If a donor of the receptor has no hydrogen, or an element near the box has no type.
     """
 
     def __init__(
@@ -48,6 +48,7 @@ class VinaProgram:
             raise MissingDependencyError(
                 f"AutoDock Vina needs a package that is not installed ({error}); install it with 'pip install vina meeko gemmi' (equilibra's extra 'docking')"
             ) from error
+        receptor.check_elements_near(box)
         self.box = box
         self._preparation = MoleculePreparation(rigid_macrocycles=True)
         self._program = Vina(sf_name="vina", cpu=cpu, seed=seed, no_refine=grid, verbosity=0)

@@ -21,7 +21,7 @@ MASSES: Mapping[str, float] = {SHIFT: 10.0, TURN: 100.0, TORSIONS: 30.0}
 """Masses of the moves, about how stiff poses are in kT/Å² and kT/rad²."""
 
 JUMPS = 0.3
-"""Probability with which a torsion is drawn anew before a trajectory."""
+"""Probability with which a torsion, or the ring conformer, is drawn anew before a trajectory."""
 
 
 class PosePacking:
@@ -93,7 +93,14 @@ class PoseEnergy(Energy):
 
 
 def pose_moves(packing: PosePacking, *, step: float, leapfrog: int) -> ManifoldMoves:
-    """Returns Hamiltonian moves of poses, with torsions that now and then are drawn anew."""
+    """Returns Hamiltonian moves of poses, with torsions and ring conformers that now and then are drawn anew."""
     return ManifoldMoves(
-        ligand_process(), packing.numbers, step, leapfrog=leapfrog, masses=MASSES, jumps=JUMPS, free=(TORSIONS,)
+        ligand_process(),
+        packing.numbers,
+        step,
+        leapfrog=leapfrog,
+        masses=MASSES,
+        jumps=JUMPS,
+        free=(TORSIONS,),
+        choices={CONFORMER: len(packing.system.geometries)},
     )

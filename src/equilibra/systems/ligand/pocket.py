@@ -69,8 +69,9 @@ def pocket_atoms(receptor: Receptor, box: Box) -> np.ndarray:
     """Returns the places (P,) in `receptor.heavy` of the atoms that a network sees, nearest to the middle half of the box first.
 
     Raises:
-        InputError: If there is no receptor, or next to nothing of it, about the box.
+        InputError: If there is no receptor, or next to nothing of it, about the box, or an element there has no type.
     """
+    receptor.check_elements_near(box)
     centre, half = np.array(box.centre), np.array(box.size) / 2
     offset = np.abs(receptor.positions.numpy() - centre)
     outside = np.linalg.norm(np.maximum(offset - half, 0.0), axis=1)

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
-from equilibra.energies.docking.atom_types import METALS
+from equilibra.energies.docking.atom_types import ELEMENTS, METALS
 from equilibra.energies.docking.receptor import Receptor, type_receptor
 from equilibra.energies.docking.residue_names import WATERS
 from equilibra.energies.docking.structure_file import Residue, StructureAtoms, read_structure_atoms
+from equilibra.energies.docking.terms import CUTOFF
 from equilibra.errors import InputError
 from equilibra.systems.ligand.residues import Kinds, bonded_to, kinds_of, lacking, on_top
 
@@ -93,7 +94,7 @@ def read_receptor_file(
         without: Further residues to leave out.
 
     Raises:
-        InputError: If the file cannot be read, has no atoms, nothing but C-alpha atoms of its protein, an element without a type, or many atoms on top of others.
+        InputError: If the file cannot be read, has no atoms, nothing but C-alpha atoms of its protein, or many atoms on top of others.
     """
     return ReceptorFile(path).without(waters=waters, in_place_of=in_place_of, removed=without)
 
@@ -209,8 +210,15 @@ def _doubts(receptor: Receptor, kinds: Kinds, broken: Sequence[Residue], pairs: 
             "the receptor has no hydrogens: donors and acceptors are typed by residue names, oxygens of other molecules by bond lengths, as at pH 7; add hydrogens for "
             "other protonation states"
         )
+    foreign = [f"{receptor.label(place)} ({kept.elements[int(receptor.heavy[place])]})" for place in receptor.foreign]
+    if foreign:
+        warnings.append(
+            f"the docking score has no type for {_listed(foreign)}: left out; a box within {CUTOFF:g} Å of {'it' if len(foreign) == 1 else 'them'} is refused"
+        )
     untyped = dict.fromkeys(
-        kept.residues[atom] for atom, name in zip(receptor.heavy.tolist(), receptor.types, strict=True) if not name
+        kept.residues[atom]
+        for atom, name in zip(receptor.heavy.tolist(), receptor.types, strict=True)
+        if not name and kept.elements[atom] in ELEMENTS
     )
     if untyped:
         warnings.append(

@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from toy_pocket import cartesian_toy_denoiser, pocket_pdb, seeded, toy_denoiser, toy_input, toy_model, toy_system
+from toy_pocket import SIZE, cartesian_toy_denoiser, pocket_pdb, seeded, toy_input, toy_model, toy_system
 
 from equilibra.density import flow
 from equilibra.density.flow import FlowConfig
@@ -170,11 +170,12 @@ def test_no_weights_and_no_relaxation_in_a_score_without_bonds(system, way):
         toy_model(system, state="cartesian").sample(system, 1, **way)
 
 
-def test_no_training_from_an_energy_starts_from_it(system):
-    from equilibra.train.ligand_energy import _take
+def test_no_training_from_an_energy_starts_from_it(system, tmp_path):
+    from equilibra.train.ligand_energy import train_ligand_on_energy
 
     with pytest.raises(InputError, match="is of the cartesian state"):
-        _take(toy_denoiser().network, toy_model(system, state="cartesian"))
+        train_ligand_on_energy([system], tmp_path / "run", network=SIZE, weights=toy_model(system, state="cartesian"))
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_receptor_turned_and_shifted_with_its_ligand_is_the_same_scene(system, tmp_path):

@@ -15,6 +15,7 @@ from known_crystals import diamond, graphite, write_json
 from equilibra.systems.crystal.data.read import read_structures
 from equilibra.systems.crystal.ensemble import CrystalEnsemble
 from equilibra.systems.crystal.files import write_table
+from equilibra.systems.crystal.judge import judge
 
 TINY = ["--network", "dim=16", "--network", "pair_dim=8", "--network", "layers=1", "--network", "heads=2"]
 TINY += ["--network", "basis=8", "--network", "channels=2", "--batch-size", "8", "--precision", "fp32"]
@@ -141,7 +142,15 @@ def test_guided_samples_are_judged_and_relaxed(run, refuses, trained, data, tmp_
     }
     ensemble = CrystalEnsemble.read(out)
     assert set(ensemble.values) == {"band-gap:megnet", "band-gap:cgcnn", "energy:tight-binding"}
-    assert len(read_structures(out / "relaxed.extxyz")) == 3
+    relaxed = read_structures(out / "relaxed.extxyz")
+    assert len(relaxed) == 3
+    # judged as they are, not as they were
+    for name in ("band-gap:cgcnn", "energy:tight-binding"):
+        again = judge(relaxed, name)
+        assert [item.values[name] for item in relaxed] == pytest.approx(again.tolist(), abs=1e-4)
+        assert [float(row[f"relaxed:{name}"]) for row in rows] == pytest.approx(again.tolist(), abs=1e-4)
+    assert [float(row["energy:tight-binding"]) for row in rows] != pytest.approx(again.tolist(), abs=1e-3)
+    assert "band-gap:megnet" not in relaxed[0].values
     page = (out / "report.html").read_text()
     for title in ("Guidance", "Guide and judge", "Distributions"):
         assert f">{title}<" in page

@@ -117,7 +117,7 @@ class Design:
         columns["valid"] = [True] * len(ensemble)
         lines = _judgements(ensemble) + self._original(ctx, structures, columns)
         if self.relax is not None:
-            lines.append(self._relaxed(ctx, structures, columns, folder))
+            lines += self._relaxed(ctx, structures, columns, folder)
         _write(folder / TABLE, columns)
         return ensemble, lines
 
@@ -142,8 +142,12 @@ class Design:
             return [f"Uniqueness and novelty are not known: {error}."]
         return [f"{' and '.join(words)}."]
 
-    def _relaxed(self, ctx: typer.Context, structures: list[Structure], columns: dict[str, Any], folder: Path) -> str:
+    def _relaxed(self, ctx: typer.Context, structures: list[Structure], columns: dict[str, Any], folder: Path) -> list[str]:
+        """Relaxes the structures, judges what became of them, and writes them; returns what was found in sentences."""
+        import numpy as np
+
         from equilibra.systems.crystal.files import write_table
+        from equilibra.systems.crystal.judge import judge
         from equilibra.systems.crystal.relax import diamond_energy, relax
 
         assert self.relax is not None
@@ -157,13 +161,25 @@ class Design:
             complain(f"not relaxed: {problem}")
         if len(found.problems) > _SHOWN:
             complain(f"not relaxed: {len(found.problems) - _SHOWN} more")
-        write_table(folder / RELAXED, found.structures)
+        relaxed, lines = found.structures, []
+        for name in self.judges:
+            # what could not be relaxed has no value of a relaxed structure
+            values = np.where(np.isfinite(found.after), judge(relaxed, name), np.nan)
+            relaxed = [
+                dataclasses.replace(item, values={**item.values, name: float(value)})
+                for item, value in zip(relaxed, values, strict=True)
+            ]
+            columns[f"relaxed:{name}"] = values
+            known = values[np.isfinite(values)]
+            if len(known):
+                lines.append(f"Relaxed, judged by {name}: mean and deviation {known.mean():.3g} ± {known.std():.2g}.")
+        write_table(folder / RELAXED, relaxed)
         columns |= {"energy_before_ev": found.before, "energy_after_ev": found.after, "relaxation_steps": found.steps}
         columns["relaxed"] = found.converged.tolist()
         if all(set(structure.numbers.tolist()) == {6} for structure in structures):
             lowest = diamond_energy(self.relax)
             columns |= {"above_diamond_before_ev": found.before - lowest, "above_diamond_after_ev": found.after - lowest}
-        return _energies(found, columns.get("above_diamond_after_ev"), self.relax)
+        return [_energies(found, columns.get("above_diamond_after_ev"), self.relax), *lines]
 
 
 def design_of(

@@ -29,7 +29,7 @@ class Relaxation:
     """What a relaxation made of F structures.
 
     Attributes:
-        structures: The relaxed structures, with their energies; one that could not be relaxed is as it was, without an energy.
+        structures: The relaxed structures, with their energies and without other values; one that could not be relaxed is as it was, without an energy.
         before: Energies per atom (F,) before, in eV; nan where it could not be computed.
         after: Energies per atom (F,) after, in eV; nan where the relaxation failed.
         steps: Steps (F,) that were taken.
@@ -85,9 +85,8 @@ def relax(
             energy = float(atoms.get_potential_energy()) / len(structure)
             cell = np.asarray(atoms.cell)
             frac = atoms.positions @ np.linalg.inv(cell)
-            result = Structure(
-                numbers=structure.numbers, frac=frac, cell=cell, name=structure.name, energy=energy, values=structure.values
-            )
+            # what was known of the structure, such as its band gap, was known of it as it was
+            result = Structure(numbers=structure.numbers, frac=frac, cell=cell, name=structure.name, energy=energy)
             after[index] = energy
         except Exception as error:
             # calculators raise whatever their own code stumbles over

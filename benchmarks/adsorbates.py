@@ -41,10 +41,11 @@ from equilibra.systems.adsorbate.placement import place, relax, success
 from equilibra.systems.adsorbate.sites import Sites
 from equilibra.systems.adsorbate.sources import adsorbate_systems
 from equilibra.systems.adsorbate.system import LIFT, AdsorbateSystem
-from equilibra.systems.model import load
+from equilibra.systems.model import Model, load
 from equilibra.train.adsorbate_energy import DEFAULT, LADDER, train_adsorbate_on_energy
 from equilibra.train.config import TrainConfig
 from equilibra.train.energy import EnergyProgress
+from equilibra.train.energy_config import EnergyConfig
 
 LOWEST, HOTTEST = 200.0, 1500.0
 
@@ -118,59 +119,41 @@ def reporter() -> Callable[[EnergyProgress], None]:
     return progress
 
 
-def train(args: argparse.Namespace) -> None:
-    config = dataclasses.replace(
-        LADDER,
-        hottest=HOTTEST / LOWEST,
-        rungs=6,
-        columns=args.walkers,
-        leapfrog=6,
-        moves=1,
-        burn_in=12,
-        sweeps=12,
-        path_samples=32,
-        path_levels=8,
-    )
-    how = steps_of(args, schedule="constant", warmup=200, ema=0.998)
-    systems = sources(TRAINED, ATOMS) + sources(WITH_MOLECULES, MOLECULES)
-    model = train_adsorbate_on_energy(
-        systems, args.out, "emt", config, how, name="adsorbate-metals", temperature=LOWEST, network=SIZE, progress=reporter()
-    )
-    print(model.card.data)
+def ladder_of(**changes: Any) -> EnergyConfig:
+    return dataclasses.replace(LADDER, hottest=HOTTEST / LOWEST, rungs=6, leapfrog=6, moves=1, **changes)
 
 
-def further(args: argparse.Namespace) -> None:
-    """Goes on from a model: a third of the batches of molecules, walkers with more sweeps to come to equilibrium, and a rate that decays to nothing."""
-    config = dataclasses.replace(
-        LADDER,
-        objective="tsm",
-        hottest=HOTTEST / LOWEST,
-        rungs=6,
-        columns=24,
-        leapfrog=6,
-        moves=1,
-        burn_in=30,
-        sweeps=20,
-        path_samples=24,
-        path_levels=4,
-    )
-    how = steps_of(args, schedule="cosine", warmup=50, ema=0.99)
-    molecules = sources(FURTHER_WITH_MOLECULES, ("CO", "OH", "NH"))
-    # twice, so that a third of the batches is of them
-    systems = sources(TRAINED, ATOMS) + 2 * molecules
+def learn(
+    systems: list[AdsorbateSystem], out: Path, ladder: EnergyConfig, how: TrainConfig, *, weights: Model | None = None
+) -> None:
     model = train_adsorbate_on_energy(
         systems,
-        args.out,
+        out,
         "emt",
-        config,
+        ladder,
         how,
         name="adsorbate-metals",
         temperature=LOWEST,
         network=SIZE,
-        weights=load(str(args.model)),
+        weights=weights,
         progress=reporter(),
     )
     print(model.card.data)
+
+
+def train(args: argparse.Namespace) -> None:
+    ladder = ladder_of(columns=args.walkers, burn_in=12, sweeps=12, path_samples=32, path_levels=8)
+    how = steps_of(args, schedule="constant", warmup=200, ema=0.998)
+    learn(sources(TRAINED, ATOMS) + sources(WITH_MOLECULES, MOLECULES), args.out, ladder, how)
+
+
+def further(args: argparse.Namespace) -> None:
+    """Goes on from a model: a third of the batches of molecules, walkers with more sweeps to come to equilibrium, and a rate that decays to nothing."""
+    ladder = ladder_of(objective="tsm", columns=24, burn_in=30, sweeps=20, path_samples=24, path_levels=4)
+    how = steps_of(args, schedule="cosine", warmup=50, ema=0.99)
+    molecules = sources(FURTHER_WITH_MOLECULES, ("CO", "OH", "NH"))
+    # twice, so that a third of the batches is of them
+    learn(sources(TRAINED, ATOMS) + 2 * molecules, args.out, ladder, how, weights=load(str(args.model)))
 
 
 def tempered(

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "systems" / "ligand"))
-from toy_pocket import cartesian_toy_denoiser, seeded, toy_system
+from toy_pocket import cartesian_toy_denoiser, seeded, toy_systems
 
 from equilibra.diffusion.objectives.batch import TrainingBatch
 from equilibra.diffusion.objectives.noise_levels import NoiseLevels
@@ -22,8 +22,7 @@ TIMES = torch.tensor([0.2, 0.6, 0.95], dtype=torch.float64)
 
 @pytest.fixture(scope="module")
 def systems(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("toy")
-    return toy_system(folder), toy_system(folder, "CCCCCCOC"), toy_system(folder, "c1ccccc1")
+    return toy_systems(tmp_path_factory.mktemp("toy"))
 
 
 @pytest.fixture(scope="module")

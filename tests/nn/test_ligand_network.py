@@ -7,7 +7,7 @@ import pytest
 import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "systems" / "ligand"))
-from toy_pocket import seeded, toy_denoiser, toy_system
+from toy_pocket import seeded, toy_denoiser, toy_systems
 
 from equilibra.diffusion.objectives.noise_levels import NoiseLevels
 from equilibra.diffusion.objectives.score_matching import ScoreMatching
@@ -20,8 +20,7 @@ from equilibra.train.ligand import BUCKET
 
 @pytest.fixture(scope="module")
 def systems(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("toy")
-    return toy_system(folder), toy_system(folder, "CCCCCCOC"), toy_system(folder, "c1ccccc1")
+    return toy_systems(tmp_path_factory.mktemp("toy"))
 
 
 @pytest.fixture(scope="module")

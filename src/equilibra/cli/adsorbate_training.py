@@ -155,11 +155,7 @@ def _from_energy(
     from equilibra.systems.model import load
 
     weights = None if given["start_from"] is None else load(given["start_from"])
-    network: dict[str, Any] = dict(sizes)
-    if weights is not None and weights.domain == "adsorbate":
-        # of the size and the cut-off of those weights, where nothing else is asked for
-        own = {key: value for key, value in weights.network.items() if isinstance(value, int | float) and key != "conditions"}
-        network = {**own, **sizes}
+    network = options.sizes_of(weights, (*SIZES, "cutoff"), sizes)
     with bar(ctx, "training", 1.0) as shown:
 
         def progress(state: EnergyProgress) -> None:

@@ -80,6 +80,10 @@ class Bar:
             change = {} if total is None else {"total": total}
             self._progress.update(self._task, completed=done, note=note, **change)
 
+    def count(self, done: int, total: int) -> None:
+        """Shows how many things are done, and of how many."""
+        self.update(done, total=total, note=f"{done:,}/{total:,}")
+
 
 @contextmanager
 def bar(ctx: typer.Context, label: str, total: float) -> Iterator[Bar]:

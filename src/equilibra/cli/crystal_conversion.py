@@ -71,9 +71,7 @@ def _with(ctx: typer.Context, structures: list[Structure], name: str) -> list[St
     from equilibra.systems.crystal.judge import judge
 
     with bar(ctx, name, len(structures)) as shown:
-        found = judge(
-            structures, name, progress=lambda done, total: shown.update(done, total=total, note=f"{done:,}/{total:,}")
-        )
+        found = judge(structures, name, progress=shown.count)
     known = np.isfinite(found)
     say(ctx, f"{name}: {int(known.sum()):,} of {len(found):,} structures have a value")
     pairs = zip(structures, found.tolist(), strict=True)
@@ -104,7 +102,7 @@ def _different(
 
     def shown(what: str, run: Callable[[Callable[[int, int], None]], np.ndarray]) -> np.ndarray:
         with bar(ctx, what, len(structures)) as progress:
-            return run(lambda done, total: progress.update(done, total=total, note=f"{done:,}/{total:,}"))
+            return run(progress.count)
 
     if others:
         known = shown("known elsewhere", lambda tell: known_elsewhere(structures, others, progress=tell))

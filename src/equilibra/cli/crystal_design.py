@@ -106,11 +106,7 @@ class Design:
 
         if self.judges:
             with bar(ctx, f"{ensemble.system.name}: judging", len(ensemble) * len(self.judges)) as shown:
-                ensemble = judged(
-                    ensemble,
-                    self.judges,
-                    progress=lambda done, total: shown.update(done, total=total, note=f"{done:,}/{total:,}"),
-                )
+                ensemble = judged(ensemble, self.judges, progress=shown.count)
         ensemble = dataclasses.replace(ensemble, provenance={**ensemble.provenance, **self.record})
         columns: dict[str, Any] = {"formula": [ensemble.system.formula] * len(ensemble), **_asked(ensemble)}
         structures = ensemble.structures()
@@ -147,24 +143,23 @@ class Design:
         import numpy as np
 
         from equilibra.systems.crystal.files import write_table
-        from equilibra.systems.crystal.judge import judge
+        from equilibra.systems.crystal.judge import judge_all
         from equilibra.systems.crystal.relax import diamond_energy, relax
 
         assert self.relax is not None
         with bar(ctx, f"relaxing by {self.relax}", len(structures)) as shown:
-            found = relax(
-                structures,
-                self.relax,
-                progress=lambda done, total: shown.update(done, total=total, note=f"{done:,}/{total:,}"),
-            )
+            found = relax(structures, self.relax, progress=shown.count)
         for problem in list(found.problems.values())[:_SHOWN]:
             complain(f"not relaxed: {problem}")
         if len(found.problems) > _SHOWN:
             complain(f"not relaxed: {len(found.problems) - _SHOWN} more")
-        relaxed, lines = found.structures, []
-        for name in self.judges:
+        relaxed, lines, judgements = found.structures, [], {}
+        if self.judges:
+            with bar(ctx, "judging what is relaxed", len(relaxed) * len(self.judges)) as shown:
+                judgements = judge_all(relaxed, self.judges, progress=shown.count)
+        for name, every in judgements.items():
             # what could not be relaxed has no value of a relaxed structure
-            values = np.where(np.isfinite(found.after), judge(relaxed, name), np.nan)
+            values = np.where(np.isfinite(found.after), every, np.nan)
             relaxed = [
                 dataclasses.replace(item, values={**item.values, name: float(value)})
                 for item, value in zip(relaxed, values, strict=True)

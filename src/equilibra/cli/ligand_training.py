@@ -156,9 +156,7 @@ def _from_energy(ctx: typer.Context, given: dict[str, Any], config: TrainConfig,
         ligands.tell_data(ctx, known)
 
     weights = None if given["start_from"] is None else load(given["start_from"])
-    if weights is not None:
-        # of the size of those weights, where nothing else is asked for
-        sizes = {**{key: weights.network[key] for key in SIZES if key in weights.network}, **sizes}
+    sizes = options.sizes_of(weights, SIZES, sizes)
     several = len(systems) > 1 or bool(given["data"])
     options.watch_energy(
         ctx,

@@ -125,7 +125,7 @@ def _add_atoms(ctx: typer.Context, ensemble: Any, folder: Path, engine: str) -> 
             ensemble,
             folder,
             engine=engine,
-            progress=lambda done, total: shown.update(done, total=total, note=f"{done:,}/{total:,}"),
+            progress=shown.count,
         )
     return f"All atoms ({engine}): {made.summary()}. Each frame is in relaxation.csv."
 

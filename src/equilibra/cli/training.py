@@ -132,6 +132,12 @@ def files_of(options: dict[str, Any]) -> "TrajectoryFiles":
     )
 
 
+def sizes_of(weights: "Model | None", names: Iterable[str], sizes: dict[str, int]) -> dict[str, Any]:
+    """Returns the sizes of a network that are asked for, and the others of those names as the weights have them that a training starts from, if there are any."""
+    own = {} if weights is None else {name: weights.network[name] for name in names if name in weights.network}
+    return {**own, **sizes}
+
+
 def weight_of(text: str) -> tuple[str, float]:
     """Splits a weight off the end of a set of data, `PATH@WEIGHT`; a file of that very name has none.
 

@@ -69,7 +69,7 @@ def run(
         result = verify(
             structures,
             calculator or DFT,
-            progress=lambda done, total: shown.update(done, total=total, note=f"{done:,}/{total:,}"),
+            progress=shown.count,
         )
     for problem in result.problems.values():
         complain(f"not computed: {problem}")

@@ -45,6 +45,11 @@ def toy_system(folder, ligand=SMILES, **options):
     return ligand_systems(toy_input(folder, ligand, **options))[0]
 
 
+def toy_systems(folder):
+    """Three ligands of different sizes and numbers of torsions in one pocket."""
+    return tuple(toy_system(folder, smiles) for smiles in (SMILES, "CCCCCCOC", "c1ccccc1"))
+
+
 def toy_denoiser(seed=0, **size):
     return ligand_denoiser(ligand_process(), ligand_network_config(**{**SIZE, **size}), seed=seed)
 

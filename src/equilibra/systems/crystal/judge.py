@@ -60,6 +60,20 @@ def judge(structures: Sequence[Structure], name: str, *, progress: Progress = la
     return found
 
 
+def judge_all(
+    structures: Sequence[Structure], names: Sequence[str], *, progress: Progress = lambda done, total: None
+) -> dict[str, np.ndarray]:
+    """Returns what `judge` returns for each of some judges, told of progress over all of them."""
+    total, found = len(structures) * len(names), {}
+    for number, name in enumerate(names):
+
+        def told(done: int, _: int, before: int = number * len(structures)) -> None:
+            progress(before + done, total)
+
+        found[name] = judge(structures, name, progress=told)
+    return found
+
+
 def check_judges(names: Sequence[str], guides: Sequence[str], system: CrystalSystem) -> None:
     """Checks judges before anything is drawn.
 
@@ -97,13 +111,6 @@ def judged(
     """
     record: Any = ensemble.provenance.get("guidance") or {"guides": []}
     check_judges(names, [row["name"] for row in record["guides"]], ensemble.system)
-    structures, total = ensemble.structures(), len(ensemble) * len(names)
-    values: dict[str, np.ndarray] = dict(ensemble.values)
-    for number, name in enumerate(names):
-
-        def told(done: int, _: int, before: int = number * len(ensemble)) -> None:
-            progress(before + done, total)
-
-        values[name] = judge(structures, name, progress=told)
+    values = {**ensemble.values, **judge_all(ensemble.structures(), names, progress=progress)}
     provenance: Mapping[str, Any] = {**ensemble.provenance, "judges": list(names)}
     return dataclasses.replace(ensemble, values=values, provenance=provenance)
